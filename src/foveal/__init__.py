@@ -1,0 +1,1 @@
+"""foveal turns images into aligned vision-language models, and proves that it did."""

@@ -1,0 +1,1 @@
+"""Verbs that methods share."""
