@@ -155,6 +155,3 @@ def _bands(code: int, count: int) -> list[tuple[int, int]]:
     edges = [64 * k // count for k in range(count + 1)]
     return [(k, (code >> low) & ((1 << (high - low)) - 1)) for k, (low, high) in enumerate(zip(edges, edges[1:], strict=False))]
 
-
-TABLE_STEPS = {"dedup": dedup, "near_pictures": near_pictures}
-"""The table steps a recipe can name."""
