@@ -9,7 +9,7 @@ import pkgutil
 import re
 import sys
 import typing
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -147,7 +147,11 @@ def _method(name: str) -> Step:
 
 def _tables() -> dict[str, Step]:
     functions = inspect.getmembers(table_steps, inspect.isfunction)
-    return {name: Step(name, "table", f) for name, f in functions if _first(f) is table_steps.Table and not name.startswith("_")}
+    return {
+        name: Step(name, "table", f)
+        for name, f in functions
+        if _first(f) is table_steps.Table and not name.startswith("_")
+    }
 
 
 def _first(call: Callable[..., Any]) -> Any:
@@ -375,4 +379,3 @@ def _owner(recipe: Recipe, where: str, knob: str) -> int:
             return number
     known = {k for s in steps if where in ("", s.name) for k in s.knobs}
     raise RecipeError(f"no step has a knob {knob!r}{nearest(knob, known)}")
-
