@@ -1,1 +1,2 @@
-def price_of(identity, price): return None
+def price_of(identity, price):
+    return None
