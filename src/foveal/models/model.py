@@ -1,0 +1,400 @@
+"""Model: one verb, `ask`. It remembers what was answered, reads the answer as the type asked for, and asks again if it cannot."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+import time
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar, overload
+
+import orjson
+import pydantic
+
+from foveal.errors import ModelFailed, RecipeError, nearest
+from foveal.models.wire import SAMPLING, Backend, Message, Reply, Request
+from foveal.record import Chat, Image, Turn, placed
+from foveal.store import Call, Recording, recording
+
+T = TypeVar("T")
+
+
+class Text(str):
+    """A model's words, and why it stopped ("stop", "length", ...)."""
+
+    __slots__ = ("finish",)
+    finish: str
+
+
+class Choice(str):
+    """One of the words offered; `p` is its probability where the server told it, else None."""
+
+    __slots__ = ("p",)
+    p: float | None
+
+
+class Score(float):
+    """A score; `read` tells how it was got: "logprobs" (the expected value) or "parsed"."""
+
+    __slots__ = ("read",)
+    read: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Ask for a whole number from `low` to `high`; the answer is a Score, the expected value where probabilities are given."""
+
+    low: int
+    high: int
+
+
+class BadShape(ValueError):
+    """The text does not hold what was asked for."""
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def read_number(text: str, low: int, high: int) -> float:
+    """Read one number of a scale out of free text.
+
+    Raises:
+        BadShape: there is none, or several that contradict each other.
+    """
+    text = re.sub(rf"\b{low}\s*(?:to|-|–)\s*{high}\b", " ", text)
+    for pattern in (
+        r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]",
+        rf"(\d+(?:\.\d+)?)\s*(?:/|out of)\s*{high}\b",
+        r"(?:score|rating)\W{1,4}(?:is\W)?(\d+(?:\.\d+)?)",
+    ):
+        if found := re.findall(pattern, text, re.IGNORECASE):
+            return _within(float(found[-1]), low, high)
+    numbers = [float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w])", text)]
+    fitting = [n for n in numbers if low <= n <= high]
+    if not fitting or (len(set(fitting)) > 1 and len(text) < 24):
+        raise BadShape(f"no single number from {low} to {high}")
+    return fitting[-1]
+
+
+def _within(number: float, low: int, high: int) -> float:
+    if not low <= number <= high:
+        raise BadShape(f"{number:g} is outside {low} to {high}")
+    return number
+
+
+def read_choice(text: str, choices: Sequence[str]) -> str:
+    """Read one of the choices, as a whole word, out of free text.
+
+    Raises:
+        BadShape: none is named, or several.
+    """
+    plain = text.strip().strip("\"'`*.:").casefold()
+    found = [c for c in choices if re.search(rf"(?<!\w){re.escape(c.casefold())}(?!\w)", plain)]
+    exact = [c for c in choices if c.casefold() == plain]
+    longest = [c for c in found if not any(c != d and c.casefold() in d.casefold() for d in found)]
+    if len(picked := exact or longest) != 1:
+        raise BadShape(f"names {len(picked)} of the choices {', '.join(choices)}")
+    return picked[0]
+
+
+def read_json(text: str) -> Any:
+    """Read the JSON value in a text: bare, fenced, or with words around it; trailing commas are forgiven.
+
+    Raises:
+        BadShape: there is none.
+    """
+    fenced = re.search(r"```(?:json)?\s*(.*?)```", text, re.DOTALL)
+    body = fenced.group(1) if fenced else text
+    for start in (m.start() for m in re.finditer(r"[\[{]", body)):
+        for candidate in (body[start:], re.sub(r",(\s*[}\]])", r"\1", body[start:])):
+            try:
+                return json.JSONDecoder(strict=False).raw_decode(candidate)[0]
+            except (ValueError, RecursionError):
+                continue
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadShape("no JSON") from error
+
+
+def expected(probs: Mapping[str, float], scale: Scale) -> float | None:
+    """Return the expected score under the probabilities, None when they cover less than half."""
+    marks = {n: probs.get(str(n), 0.0) for n in range(scale.low, scale.high + 1)}
+    mass = sum(marks.values())
+    return sum(n * p for n, p in marks.items()) / mass if mass >= 0.5 else None
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An answer type: what is asked of the server, and how its reply is read."""
+
+    kind: str
+    choices: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    scale: Scale | None = None
+    adapter: pydantic.TypeAdapter[Any] | None = field(default=None, compare=False)
+
+    def read(self, reply: Reply) -> Any:
+        """Read a reply.
+
+        Raises:
+            BadShape: it does not hold what was asked for.
+        """
+        match self.kind:
+            case "text":
+                said = Text(reply.text)
+                said.finish = reply.finish
+                return said
+            case "choice":
+                return self._choice(reply)
+            case "scale":
+                return self._score(reply)
+        assert self.adapter is not None
+        try:
+            return self.adapter.validate_python(read_json(reply.text))
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            raise BadShape(f"{'.'.join(map(str, first['loc'])) or 'value'}: {first['msg']}") from error
+
+    def _choice(self, reply: Reply) -> Choice:
+        probs = reply.probs
+        if probs and sum(probs.values()) >= 0.5:
+            best = max(self.choices, key=lambda c: probs.get(c, 0.0))
+            choice = Choice(best)
+            choice.p = probs.get(best, 0.0) / sum(probs.values())
+            return choice
+        choice = Choice(read_choice(reply.text, self.choices))
+        choice.p = None
+        return choice
+
+    def _score(self, reply: Reply) -> Score:
+        assert self.scale is not None
+        by_probs = expected(reply.probs, self.scale) if reply.probs else None
+        score = Score(read_number(reply.text, self.scale.low, self.scale.high) if by_probs is None else by_probs)
+        score.read = "parsed" if by_probs is None else "logprobs"
+        return score
+
+
+def shape_of(out: Any) -> Shape:
+    """Return the shape of an answer type: str, Literal[...], Scale, or any type that pydantic can validate.
+
+    Raises:
+        RecipeError: it is none of these.
+    """
+    try:
+        return _shape(out)
+    except TypeError:  # not hashable
+        return _shape.__wrapped__(out)
+
+
+@functools.lru_cache(maxsize=256)
+def _shape(out: Any) -> Shape:
+    if out is str:
+        return Shape("text")
+    if isinstance(out, Scale):
+        return Shape("scale", tuple(str(n) for n in range(out.low, out.high + 1)), scale=out)
+    if typing.get_origin(out) is Literal:
+        return Shape("choice", tuple(str(a) for a in typing.get_args(out)))
+    if isinstance(out, type | types.GenericAlias) or typing.get_origin(out) is not None:
+        adapter = pydantic.TypeAdapter[Any](out)
+        return Shape("json", schema=adapter.json_schema(), adapter=adapter)
+    raise RecipeError(f"out={out!r} is not an answer type: use str, Literal[...], Scale(low, high) or a pydantic type")
+
+
+# --- asking --------------------------------------------------------------------------------------------------------
+
+
+def request_key(identity: str, request: Request) -> tuple[bytes, str]:
+    """Return the digest of a request and the request as JSON: model, words, pictures, sampling, answer type; never how it is run."""
+    said = [[m.role, *(p if isinstance(p, str) else {"image": p.digest} for p in m.parts)] for m in request.messages]
+    what = {"model": identity, "messages": said, "open": request.open_turn, "sampling": dict(request.sampling)}
+    if request.choices:
+        what["choices"] = request.choices
+    if request.schema:
+        what["schema"] = request.schema
+    raw = orjson.dumps(what, option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(raw, digest_size=16).digest(), raw.decode()
+
+
+def _reply_json(reply: Reply) -> str:
+    what: dict[str, Any] = {"text": reply.text, "finish": reply.finish}
+    if reply.probs is not None:
+        what["probs"] = {k: round(p, 6) for k, p in reply.probs.items()}
+    return orjson.dumps(what).decode()
+
+
+def _reply_from(text: str) -> Reply:
+    what = orjson.loads(text)
+    return Reply(what["text"], what["finish"], probs=what.get("probs"))
+
+
+@dataclass
+class Model:
+    """Whoever plays a role.
+
+    Attributes:
+        backend: who answers.
+        role: the name it goes by in a method's signature.
+        sampling: defaults under what the method asks for.
+        price: (USD per million prompt tokens, per million completion tokens), None when not known.
+        tries: how often a reply of the wrong shape is asked for again, the first time included.
+    """
+
+    backend: Backend
+    role: str = "model"
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    price: tuple[float, float] | None = None
+    tries: int = 3
+
+    @overload
+    async def ask(
+        self,
+        prompt: str | None,
+        images: Sequence[Image] = (),
+        out: type[str] = str,
+        *,
+        after: Chat | None = None,
+        **sampling: Any,
+    ) -> Text: ...
+    @overload
+    async def ask(
+        self,
+        prompt: str | None,
+        images: Sequence[Image] = (),
+        *,
+        out: Scale,
+        after: Chat | None = None,
+        **sampling: Any,
+    ) -> Score: ...
+    @overload
+    async def ask(
+        self,
+        prompt: str | None,
+        images: Sequence[Image] = (),
+        *,
+        out: type[T],
+        after: Chat | None = None,
+        **sampling: Any,
+    ) -> T: ...
+    @overload
+    async def ask(
+        self, prompt: str | None, images: Sequence[Image] = (), *, out: Any, after: Chat | None = None, **sampling: Any
+    ) -> Any: ...
+    async def ask(
+        self,
+        prompt: str | None,
+        images: Sequence[Image] = (),
+        out: Any = str,
+        *,
+        after: Chat | None = None,
+        **sampling: Any,
+    ) -> Any:
+        """Ask, and read the answer as `out`.
+
+        Args:
+            prompt: the user's words; None leaves the user's turn open for the model to continue (a hooking prompt).
+            images: shown first in the first user turn (or where the turns of `after` place them).
+            out: str, Literal[...] (one of these words), Scale(low, high) (a number), or a pydantic type (JSON).
+            after: a conversation that this question follows.
+            **sampling: temperature (default 0), top_p, top_k, min_p, max_tokens (default 1024), min_tokens, stop (a list),
+                repetition_penalty, frequency_penalty, presence_penalty.
+
+        Raises:
+            ModelFailed: no reply, or none that holds what was asked for.
+        """
+        shape = shape_of(out)
+        request = self._request(prompt, images, after, shape, sampling)
+        name = getattr(prompt, "name", "") or ("hook" if prompt is None else "")
+        for attempt in range(self.tries):
+            reply = await self._answer(self._warmer(request, attempt), name)
+            try:
+                if reply.finish == "refusal":
+                    raise BadShape("the model refused")
+                if not reply.text.strip() and not reply.probs and not request.open_turn:
+                    raise BadShape("the reply is empty")
+                return shape.read(reply)
+            except BadShape as error:
+                problem = str(error)
+        cause = {"the model refused": "refused", "the reply is empty": "empty reply"}.get(problem, "unusable reply")
+        raise ModelFailed(cause, f"{self.role} {name or 'call'}, {self.tries} tries: {problem}", raw=reply.text)
+
+    def _request(
+        self, prompt: str | None, images: Sequence[Image], after: Chat | None, shape: Shape, sampling: Mapping[str, Any]
+    ) -> Request:
+        for given in sampling:
+            if given not in SAMPLING:
+                raise RecipeError(f"ask() knows no sampling {given!r}{nearest(given, SAMPLING)}")
+        turns = list(after.turns) if after else []
+        turns.append(Turn("user", prompt or ""))
+        messages = tuple(_message(t, images) for t in placed(turns, len(images)))
+        settings = {"temperature": 0.0, "max_tokens": 1024, **self.sampling, **sampling}
+        return Request(messages, prompt is None, settings, shape.choices, shape.schema)
+
+    @staticmethod
+    def _warmer(request: Request, attempt: int) -> Request:
+        # The same greedy request would bring the same unusable reply.
+        if attempt == 0:
+            return request
+        warm = max(float(request.sampling.get("temperature") or 0.0), 0.4 * attempt)
+        return replace(request, sampling={**request.sampling, "temperature": warm})
+
+    async def _answer(self, request: Request, name: str) -> Reply:
+        now = recording.get()
+        if now is None:
+            return await self.backend.send(request)
+        digest, asked = request_key(self.backend.identity, request)
+        take = now.takes[digest]
+        now.takes[digest] += 1
+        if (known := now.remembered.get((digest, take))) is not None:
+            now.meter.recalled(now.step, self.role)
+            return _reply_from(known)
+        return await self._pay(
+            now,
+            request,
+            Call(
+                now.record,
+                digest,
+                take,
+                now.step,
+                self.role,
+                self.backend.identity,
+                name,
+                asked,
+                "",
+                0,
+                0,
+                None,
+                0.0,
+                0.0,
+            ),
+        )
+
+    async def _pay(self, now: Recording, request: Request, call: Call) -> Reply:
+        seed = int.from_bytes(
+            hashlib.blake2b(call.digest + f"{call.record}/{call.take}".encode(), digest_size=4).digest(), "big"
+        )
+        now.meter.admit()
+        began = time.time()
+        try:
+            reply = await self.backend.send(replace(request, seed=seed >> 1, priority=now.priority))
+        finally:
+            now.meter.in_flight -= 1
+        cost = self.cost(reply.tokens_in, reply.tokens_out)
+        spent = replace(call, tokens_in=reply.tokens_in, tokens_out=reply.tokens_out, cost=cost)
+        now.meter.paid(now.step, self.role, reply.tokens_in, reply.tokens_out, cost)
+        await now.store.remember(replace(spent, reply=_reply_json(reply), seconds=time.time() - began, at=began))
+        return reply
+
+    def cost(self, tokens_in: int, tokens_out: int) -> float | None:
+        """Return the price of a call in USD, None when no price is known."""
+        return None if self.price is None else (tokens_in * self.price[0] + tokens_out * self.price[1]) / 1e6
+
+
+def _message(turn: Turn, images: Sequence[Image]) -> Message:
+    parts = turn.content if isinstance(turn.content, tuple) else (turn.content,)
+    return Message(turn.role, tuple(images[p] if isinstance(p, int) else p for p in parts if p != ""))
