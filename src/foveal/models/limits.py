@@ -250,7 +250,7 @@ class Limiter:
         return self._enter("try", self._next(window))
 
     def _next(self, window: Window) -> float:
-        """Return the limit to try: a step up; or down, boldly the first time, to where a server of fixed slots is full."""
+        """Return the limit to try: a step up; or down, boldly the first time, to where fixed slots are full."""
         if self._direction > 1:
             return max(window.limit * MORE, window.limit + 1)
         if self._resting == 1:
@@ -278,7 +278,7 @@ class Limiter:
         self._enter("cut", window.limit * max(0.5, 1 - window.share))
 
     def _was_cut(self, window: Window) -> None:
-        """Stay at the lower limit if nothing was lost by it; else the errors have another reason: go back, bear them."""
+        """Stay lower if nothing was lost by it; else the errors have another reason: go back and bear them."""
         held = self._held
         if window.speed >= CUT_COSTS * held.speed:
             self._rest = self._resting = 4
