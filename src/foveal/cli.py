@@ -15,7 +15,7 @@ from foveal.errors import FovealError, RecipeError, RunStopped, nearest
 if TYPE_CHECKING:
     from foveal.data import Source
     from foveal.recipe import Plan
-    from foveal.run.local import Run
+    from foveal.runner.local import Run
 
 STOPPED, BAD_SETUP, ALL_FAILED = 3, 2, 1
 """Exit codes beside 0: stopped and can be continued; nothing was paid; every record failed."""
@@ -165,7 +165,7 @@ def _serve_options(p: argparse.ArgumentParser) -> None:
 
 
 def _plan(args: argparse.Namespace, extra: Sequence[str], **fields: Any) -> tuple[Plan, Source]:
-    from foveal.run.local import plan_of
+    from foveal.runner.local import plan_of
 
     roles, names = _role_options(extra)
     shared = {
@@ -252,7 +252,7 @@ def _run(args: argparse.Namespace, extra: Sequence[str]) -> int:
 
 
 def _go(args: argparse.Namespace, plan: Plan, source: Source, quiet: bool) -> Run:
-    from foveal.run.local import _wait, export_run, run_plan
+    from foveal.runner.local import _wait, export_run, run_plan
     from foveal.view.live import LiveDisplay
     from foveal.view.report import write_report
 
@@ -287,7 +287,7 @@ def _tell(finished: Run, summed: Any) -> None:
 
 
 def _preview(args: argparse.Namespace, extra: Sequence[str]) -> int:
-    from foveal.run.local import _wait, run_plan
+    from foveal.runner.local import _wait, run_plan
     from foveal.view import preview
 
     plan, _ = _plan(args, extra)
@@ -324,7 +324,7 @@ def _show(args: argparse.Namespace, _: Sequence[str]) -> int:
 
 def _export(args: argparse.Namespace, _: Sequence[str]) -> int:
     from foveal.data import check_export
-    from foveal.run.local import export_run
+    from foveal.runner.local import export_run
 
     names = [n.strip() for n in args.to.split(",") if n.strip()]
     for name in names:

@@ -10,7 +10,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +24,7 @@ from foveal import __version__, methods
 from foveal.errors import RecipeError, nearest
 from foveal.models.connect import ModelSpec
 from foveal.models.model import Model
+from foveal.models.wire import Backend
 from foveal.prompts import Prompts
 from foveal.record import Chat, Item, Pair, Record, digest
 from foveal.steps import table as table_steps
@@ -309,7 +310,7 @@ class Plan:
 
     recipe: Recipe
     steps: tuple[Bound, ...]
-    specs: Mapping[str, str | ModelSpec]
+    specs: Mapping[str, str | ModelSpec | Backend]
     budget: Budget = field(default_factory=Budget)
 
     @property
@@ -351,6 +352,21 @@ def _roles(recipe: Recipe, steps: Sequence[Bound]) -> dict[str, str | ModelSpec]
             raise RecipeError(f"recipe {recipe.name}: no step has a role {name!r}{nearest(name, roles)}")
     fallback = recipe.models.get("model", "small")
     return {role: recipe.models.get(role, fallback) for role in roles}
+
+
+def with_backends(plan: Plan, backends: Mapping[str, Backend]) -> Plan:
+    """Return the plan with some roles ("model": all others) played by backends made in Python.
+
+    Raises:
+        RecipeError: no step has such a role.
+    """
+    for role in backends:
+        if role not in (*plan.roles, "model"):
+            raise RecipeError(f"no step has a role {role!r}{nearest(role, plan.roles)}")
+    named = plan.recipe.models
+    rest = {r: backends["model"] for r in plan.roles if "model" in backends and r not in named}
+    own = {r: b for r, b in backends.items() if r != "model"}
+    return replace(plan, specs={**plan.specs, **rest, **own})
 
 
 def with_knobs(recipe: Recipe, settings: Sequence[str]) -> Recipe:

@@ -18,7 +18,7 @@ LINES = [
     {"steps"},
     {"methods"},
     {"recipe"},
-    {"run"},
+    {"runner"},
     {"view", "train", "evals"},
     {"cli"},
 ]

@@ -1,4 +1,4 @@
-"""What hosted models cost. Few and dated on purpose: a wrong price is worse than none, and a spec's `price` overrides."""
+"""What hosted models cost. Few and dated on purpose: a wrong price is worse than none; a spec's `price` overrides."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from typing_extensions import TypedDict  # noqa: UP035 - pydantic needs this one before Python 3.12
+from typing_extensions import TypedDict
 
 from foveal.models.wire import SAMPLING
 

@@ -21,16 +21,16 @@ import yaml
 from foveal import __version__
 from foveal.data import ExportReport, Source, export, open_source, read
 from foveal.errors import DiskFull, ImageError, Interrupted, RecipeError, RunStopped, StoreError
-from foveal.models.connect import connect, spec_of
+from foveal.models.connect import ModelSpec, connect, spec_of
 from foveal.models.model import Model
 from foveal.models.prices import price_of
 from foveal.models.wire import Backend
 from foveal.picture import dhash
 from foveal.prompts import overriding
-from foveal.recipe import Bound, Plan, Recipe, bind, parse_recipe, read_recipe, recipe_of, with_knobs
+from foveal.recipe import Bound, Plan, Recipe, bind, parse_recipe, read_recipe, recipe_of, with_backends, with_knobs
 from foveal.record import Image, Record, body_from_json, digest
-from foveal.run.flow import Flow, Progress, from_source
-from foveal.run.rows import Row, as_json, survivors, to_record
+from foveal.runner.flow import Flow, Progress, from_source
+from foveal.runner.rows import Row, as_json, survivors, to_record
 from foveal.steps.table import Table
 from foveal.store import Meter, Outcome, Store
 
@@ -80,7 +80,12 @@ def load_rows(folder: Path) -> Iterator[Record]:
 
 
 def _reader(source: str, folder: Path) -> Callable[[], bytes]:
-    return lambda: read(source, folder)
+    return lambda: read(source, blobs_of(folder))
+
+
+def blobs_of(folder: Path) -> Callable[[str], bytes]:
+    """Return the reader of a run's own image folder."""
+    return lambda digest: (folder / "images" / digest[:2] / digest).read_bytes()
 
 
 # --- setting up ----------------------------------------------------------------------------------------------------
@@ -104,7 +109,7 @@ class Session:
 
     def read(self, source: str) -> bytes:
         """Read a picture again by its source."""
-        return read(source, self.folder)
+        return read(source, blobs_of(self.folder))
 
     async def open_models(self) -> None:
         """Connect and check every role, the same backend once.
@@ -114,6 +119,10 @@ class Session:
         """
         backends: dict[str, Backend] = {}
         for role, given in self.plan.specs.items():
+            if isinstance(given, Backend):
+                backends[str(id(given))] = given
+                self.models[role] = Model(given, role)
+                continue
             spec = spec_of(given)
             key = spec.model_dump_json()
             if key not in backends:
@@ -123,8 +132,8 @@ class Session:
         for backend in backends.values():
             await backend.open(hooking=id(backend) in hooking)
         for role, given in self.plan.specs.items():
-            model = self.models[role]
-            model.price = price_of(model.backend.identity, spec_of(given).price)
+            model, own = self.models[role], None if isinstance(given, Backend) else spec_of(given).price
+            model.price = price_of(model.backend.identity, own)
 
     async def close_models(self) -> None:
         """Let go of every backend."""
@@ -351,9 +360,15 @@ async def run_plan(
 
 
 def _as_run(plan: Plan) -> bytes:
-    specs = {r: s if isinstance(s, str) else s.model_dump(exclude_defaults=True) for r, s in plan.specs.items()}
+    specs = {r: _spec_as_run(s) for r, s in plan.specs.items()}
     data = plan.recipe.model_dump(exclude_defaults=True, exclude={"models"}) | {"models": specs}
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode()
+
+
+def _spec_as_run(spec: str | ModelSpec | Backend) -> Any:
+    if isinstance(spec, str):
+        return spec
+    return spec.model_dump(exclude_defaults=True) if isinstance(spec, ModelSpec) else spec.identity
 
 
 async def _run(session: Session, watch: Callable[[Progress], Any] | None) -> Run:
@@ -460,9 +475,10 @@ def plan_of(
     given = {k: v for k, v in fields.items() if v is not None}
     if source is not None:
         given["source"] = [str(s) for s in source] if isinstance(source, list | tuple) else str(source)
-    data = recipe.model_dump() | given | {"models": {**recipe.models, **(models or {})}}
+    named = {role: spec for role, spec in (models or {}).items() if not isinstance(spec, Backend)}
+    data = recipe.model_dump() | given | {"models": {**recipe.models, **named}}
     recipe = with_knobs(parse_recipe(data, recipe.name), knobs)
-    plan = bind(recipe, beside)
+    plan = with_backends(bind(recipe, beside), {r: b for r, b in (models or {}).items() if isinstance(b, Backend)})
     if recipe.source is None:
         raise RecipeError(
             f"{recipe.name} has no source: say which pictures, for example `foveal run {recipe.name} photos/`"

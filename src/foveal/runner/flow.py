@@ -19,7 +19,7 @@ from foveal.errors import Dropped, FovealError, MethodFailed, RecordFailed, RunS
 from foveal.models.model import Model
 from foveal.recipe import Bound
 from foveal.record import Record, Scope, digest, notes, scope
-from foveal.run.rows import Row, to_record
+from foveal.runner.rows import Row, to_record
 from foveal.store import Meter, Outcome, Recording, Store, recording
 
 LOST = "with loss: "
