@@ -269,10 +269,21 @@ def _go(args: argparse.Namespace, plan: Plan, source: Source, quiet: bool) -> Ru
 def _banner(plan: Plan, source: Source, folder: Path) -> None:
     from foveal.models.connect import spec_of
 
-    who = ", ".join(f"{role}: {spec_of(spec).describe()}" for role, spec in plan.specs.items())
-    print(f"foveal {plan.recipe.name}: {source.describe()} -> {folder}  ({who})")
-    if any(spec_of(s).is_small for s in plan.specs.values()):
+    specs = {role: spec_of(spec) for role, spec in plan.specs.items()}
+    who = ", ".join(
+        f"{role} = {' '.join([spec.model, *map(_host, spec.urls)]).strip()}" for role, spec in specs.items()
+    )
+    print(f"foveal {plan.recipe.name}: {source.describe()} -> {folder}\nmodels: {who}")
+    if any(spec.model == "small" for spec in specs.values()):
         print(SMALL_NOTE)
+
+
+def _host(url: str) -> str:
+    """Return a URL without what may be secret in it."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _tell(finished: Run, summed: Any) -> None:
