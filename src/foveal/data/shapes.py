@@ -177,7 +177,7 @@ def _trl_pair(row: Row, images: int, rejected: int) -> Parsed:
         raise RecordFailed("pair of more than one turn", f"{len(chosen)} and {len(other)} messages")
     turns = unblocked(prompt, images)
     extra = tuple(range(images, images + rejected)) or None
-    best, worst = (unblocked(side, 0)[0].text for side in (chosen, other))
+    best, worst = (unblocked(answer, 0)[0].text for answer in (chosen, other))
     return Parsed(Pair(turns, best, worst, rejected_images=extra), frozenset({"prompt", "chosen", "rejected"}))
 
 
@@ -189,8 +189,8 @@ def _openai(row: Row, images: int, rejected: int) -> Parsed:
     if "preferred_output" not in row:
         return Parsed(Chat(unblocked(row["messages"], images)), frozenset({"messages"}))
     turns = unblocked(row["input"]["messages"], images)
-    chosen, rejected = (_text(row[side][-1]["content"]) for side in ("preferred_output", "non_preferred_output"))
-    return Parsed(Pair(turns, chosen, rejected), frozenset({"input", "preferred_output", "non_preferred_output"}))
+    best, worst = (_text(row[side][-1]["content"]) for side in ("preferred_output", "non_preferred_output"))
+    return Parsed(Pair(turns, best, worst), frozenset({"input", "preferred_output", "non_preferred_output"}))
 
 
 SHAPES: Mapping[str, Callable[[Row, int, int], Parsed]] = {
