@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 
 from foveal.data import EXPORTS, export, open_source
-from foveal.data.turns import forbidden, pieces
-from foveal.record import Chat, Image, Pair, Record, Turn, placed
+from foveal.data.turns import forbidden, ordered, pieces, shown
+from foveal.record import Chat, Image, Pair, Record, Turn
 
 
 def _png(seed: int) -> bytes:
@@ -65,15 +65,13 @@ def records(draw, pairs: bool = True):
 def meaning(record: Record):
     """The record's words with picture digests where pictures stand: what must survive."""
     body = record.body
-    turns = body.turns if isinstance(body, Chat) else body.prompt
+    pair = isinstance(body, Pair)
+    turns, images = ordered(record, body.prompt, shown(record, body)) if pair else ordered(record, body.turns)
     said = tuple(
-        (t.role, tuple(record.images[p].digest if isinstance(p, int) else p for p in pieces(t.content)))
-        for t in placed(turns, len(record.images))
+        (t.role, tuple(images[p].digest if isinstance(p, int) else p for p in pieces(t.content))) for t in turns
     )
-    others = (body.chosen, body.rejected) if isinstance(body, Pair) else ()
-    if isinstance(body, Pair) and body.rejected_images:
-        others += tuple(record.images[i].digest for i in body.rejected_images)
-    return said, others
+    others = tuple(record.images[i].digest for i in body.rejected_images or ()) if pair else ()
+    return said, (body.chosen, body.rejected, *others) if pair else ()
 
 
 READ = {
@@ -130,10 +128,13 @@ def test_lineage_survives(tmp_path):
 
 
 def test_pairs_about_two_pictures(tmp_path):
-    pair = Pair([Turn("user", "What colour?")], "blue", "red", rejected_images=[1])
-    same = Pair([Turn("user", (0, "What colour?"))], "blue", "blue", rejected_images=[1])
-    for number, body in enumerate((pair, same)):
-        record = Record(tuple(PICTURES[:2]), Pair([Turn("user", (0, "What colour?"))], body.chosen, body.rejected, [1]))
+    bodies = [
+        Pair("What colour?", "blue", "red", rejected_images=[1]),
+        Pair([Turn("user", (0, "What colour?"))], "blue", "blue", rejected_images=[1]),
+        Pair("What colour?", "blue", "blue", rejected_images=[1], chosen_images=[0]),
+    ]
+    for number, body in enumerate(bodies):
+        record = Record(tuple(PICTURES[:2]), body)
         for name in ("ms-swift", "trl", "webdataset"):
             out = tmp_path / f"{name}{number}"
             assert export([record], name, out).rows == 1

@@ -17,7 +17,7 @@ from foveal import picture
 from foveal.data import tables
 from foveal.data.card import write_card
 from foveal.data.folder import SHARD, Folder, Lines, portable
-from foveal.data.turns import forbidden, marked, ordered, picked, pieces, spoken
+from foveal.data.turns import forbidden, marked, ordered, picked, pieces, shown, spoken
 from foveal.errors import RecipeError, RecordFailed, nearest
 from foveal.record import Chat, Image, Pair, Record, Turn, body_to_json
 
@@ -149,7 +149,7 @@ def chat_of(record: Record) -> tuple[tuple[Turn, ...], tuple[Image, ...]]:
 
 def pair_of(record: Record, pair: Pair) -> tuple[tuple[Turn, ...], tuple[Image, ...], tuple[Image, ...]]:
     """Return a pair's prompt, checked, the pictures of its chosen side and those of its rejected side, if others."""
-    turns, images = ordered(record, pair.prompt)
+    turns, images = ordered(record, pair.prompt, shown(record, pair))
     dialogue(turns, end="user")
     check(spoken(pair))
     chosen, rejected = (
@@ -191,7 +191,7 @@ _FROM = {"user": "human", "assistant": "gpt", "system": "system"}
 
 
 def _sharegpt(records: Iterable[Record], folder: Folder, title: str, card: Mapping[str, Any]) -> None:
-    files = {kind: Lines(folder, f"sharegpt_{kind}.jsonl") for kind in ("sft", "dpo")}
+    files: dict[str, Lines] = {kind: Lines(folder, f"sharegpt_{kind}.jsonl") for kind in ("sft", "dpo")}
 
     def write(record: Record) -> None:
         body = body_of(record, Chat, Pair)
