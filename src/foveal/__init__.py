@@ -13,18 +13,18 @@ __all__ = [
     "Model",
     "Pair",
     "Record",
+    "Run",
     "Scale",
     "branches",
     "gather",
     "keep",
-    "preview",
     "run",
 ]
 
 _HOMES = {
     **dict.fromkeys(("Chat", "Image", "Item", "Pair", "Record", "branches", "gather", "keep"), "foveal.record"),
     **dict.fromkeys(("Model", "Scale"), "foveal.models.model"),
-    **dict.fromkeys(("run", "preview"), "foveal.run.local"),
+    **dict.fromkeys(("Run", "run"), "foveal.runner.local"),
 }
 
 

@@ -9,8 +9,8 @@ import pkgutil
 import re
 import sys
 import typing
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -24,6 +24,7 @@ from foveal import __version__, methods
 from foveal.errors import RecipeError, nearest
 from foveal.models.connect import ModelSpec
 from foveal.models.model import Model
+from foveal.models.wire import Backend
 from foveal.prompts import Prompts
 from foveal.record import Chat, Item, Pair, Record, digest
 from foveal.steps import table as table_steps
@@ -147,7 +148,11 @@ def _method(name: str) -> Step:
 
 def _tables() -> dict[str, Step]:
     functions = inspect.getmembers(table_steps, inspect.isfunction)
-    return {name: Step(name, "table", f) for name, f in functions if _first(f) is table_steps.Table and not name.startswith("_")}
+    return {
+        name: Step(name, "table", f)
+        for name, f in functions
+        if _first(f) is table_steps.Table and not name.startswith("_")
+    }
 
 
 def _first(call: Callable[..., Any]) -> Any:
@@ -305,7 +310,7 @@ class Plan:
 
     recipe: Recipe
     steps: tuple[Bound, ...]
-    specs: Mapping[str, str | ModelSpec]
+    specs: Mapping[str, str | ModelSpec | Backend]
     budget: Budget = field(default_factory=Budget)
 
     @property
@@ -349,6 +354,21 @@ def _roles(recipe: Recipe, steps: Sequence[Bound]) -> dict[str, str | ModelSpec]
     return {role: recipe.models.get(role, fallback) for role in roles}
 
 
+def with_backends(plan: Plan, backends: Mapping[str, Backend]) -> Plan:
+    """Return the plan with some roles ("model": all others) played by backends made in Python.
+
+    Raises:
+        RecipeError: no step has such a role.
+    """
+    for role in backends:
+        if role not in (*plan.roles, "model"):
+            raise RecipeError(f"no step has a role {role!r}{nearest(role, plan.roles)}")
+    named = plan.recipe.models
+    rest = {r: backends["model"] for r in plan.roles if "model" in backends and r not in named}
+    own = {r: b for r, b in backends.items() if r != "model"}
+    return replace(plan, specs={**plan.specs, **rest, **own})
+
+
 def with_knobs(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """Return the recipe with `knob=value` or `step.knob=value` settings put in.
 
@@ -375,4 +395,3 @@ def _owner(recipe: Recipe, where: str, knob: str) -> int:
             return number
     known = {k for s in steps if where in ("", s.name) for k in s.knobs}
     raise RecipeError(f"no step has a knob {knob!r}{nearest(knob, known)}")
-

@@ -109,7 +109,9 @@ def dedup(
     reasons: dict[str, str] = {}
     for members in groups.values():
         if len(members) > most:
-            reasons |= {table.ids[members[i]]: f"near-duplicate {by}" for i in _surplus([texts[m] for m in members], at, most)}
+            reasons |= {
+                table.ids[members[i]]: f"near-duplicate {by}" for i in _surplus([texts[m] for m in members], at, most)
+            }
     return table.without(reasons)
 
 
@@ -153,5 +155,7 @@ def near_pictures(table: Table, bits: int = 4) -> Table:
 def _bands(code: int, count: int) -> list[tuple[int, int]]:
     # Two codes that differ in at most count-1 bits agree in at least one of `count` bands (pigeonhole).
     edges = [64 * k // count for k in range(count + 1)]
-    return [(k, (code >> low) & ((1 << (high - low)) - 1)) for k, (low, high) in enumerate(zip(edges, edges[1:], strict=False))]
-
+    return [
+        (k, (code >> low) & ((1 << (high - low)) - 1))
+        for k, (low, high) in enumerate(zip(edges, edges[1:], strict=False))
+    ]

@@ -6,7 +6,10 @@ import re
 import unicodedata
 from collections import Counter
 
-_SPECIAL = re.compile(r"<\|[^<>|]{1,40}\|>|<\|[a-z_]+>|<[a-z_]+\|>|</?(?:image|video|audio|img|bbox|ref|box|s|pad|unk|eos|bos)\b[^<>]{0,40}>", re.IGNORECASE)
+_SPECIAL = re.compile(
+    r"<\|[^<>|]{1,40}\|>|<\|[a-z_]+>|<[a-z_]+\|>|</?(?:image|video|audio|img|bbox|ref|box|s|pad|unk|eos|bos)\b[^<>]{0,40}>",
+    re.IGNORECASE,
+)
 _ENDS = re.compile(r"[.!?。！？…]+(?=\s|$)|[。！？]")
 
 
@@ -36,7 +39,7 @@ def garbled(text: str, shortest: int = 2) -> bool:
     visible = sum(not c.isspace() for c in text)
     words = text.split()
     return (
-        len(words) < shortest and letters < 2 * shortest
+        (len(words) < shortest and letters < 2 * shortest)
         or letters < 0.5 * visible
         or "\ufffd" in text
         or circling(words)

@@ -133,7 +133,9 @@ async def oasis(
             keep(scores[name] >= caption, f"caption: not {name} enough")
         rounded = {f"caption_{name}": round(score, 3) for name, score in scores.items()}
         request = image.rng("describe", text).choice(DESCRIBE)
-        return image.make(Chat((("user", request), ("assistant", text))), **lineage, **rounded, read=scores["true"].read)
+        return image.make(
+            Chat((("user", request), ("assistant", text))), **lineage, **rounded, read=scores["true"].read
+        )
 
     async def find(text: str) -> list[str]:
         if one_sentence(text) and extract != "several":
