@@ -8,7 +8,8 @@ from build import STEPS, Run, chat
 from rich.console import Console
 
 from foveal.errors import StoreError
-from foveal.view.summary import history, summarise
+from foveal.view.history import history_of as history
+from foveal.view.summary import summarise
 
 
 def show(renderable: object, width: int = 100) -> str:

@@ -68,14 +68,22 @@ class Folder:
     def __init__(self, path: Path, run: int | None = None) -> None:
         self.path = path
         self._db = connect(path / "store.db", read_only=True)
-        sql = "SELECT run, at, recipe, state, note, meter, seconds FROM runs WHERE run=coalesce(?,(SELECT max(run) FROM runs))"
-        row = self._db.execute(sql, (run,)).fetchone()
+        row = self._db.execute(_RUN, (run,)).fetchone()
         if row is None:
             self._db.close()
             raise StoreError(f"{path} holds no run{f' {run}' if run else ' yet'}")
         self.run, self.at, recipe, self.state, self.note, meter, self.seconds = row
         self.recipe, self.meter = _object(recipe), _object(meter)
+        self.calls = self._shared_calls()
         self.steps = tuple(_step_info(s) for s in self.recipe.get("steps") or ())
+
+    def _shared_calls(self) -> str:
+        """Return the name of the table of calls: another store's where the run shared one."""
+        shared = self.recipe.get("calls")
+        if not shared or not (Path(str(shared)) / "store.db").is_file():
+            return "calls"
+        self._db.execute("ATTACH ? AS paid", (str(Path(str(shared)) / "store.db"),))
+        return "paid.calls"
 
     def __enter__(self) -> Folder:
         return self
@@ -139,15 +147,20 @@ class Folder:
         # A source record that could not be opened is told of at the step that first needed it, not where it stopped.
         labels = ["", "source", *(s.label for s in self.steps)]
         marks = ",".join("?" * len(labels))
-        which = f"SELECT {{}} FROM units u WHERE u.step IN ({marks}) AND u.record=ended.id AND u.run=? AND u.status<>'kept'"  # noqa: S608
-        sql = f"UPDATE ended SET (status, reason)=({which.format('status, reason')}) WHERE status='pending' AND EXISTS ({which.format('1')})"  # noqa: S608
-        self._db.execute(sql, (*labels, self.run, *labels, self.run))
+        which = f"u.step IN ({marks}) AND u.record=ended.id AND u.run=? AND u.status<>'kept'"
+        told = f"SELECT status, reason FROM units u WHERE {which}"  # noqa: S608
+        exists = f"SELECT 1 FROM units u WHERE {which}"  # noqa: S608
+        sql = f"UPDATE ended SET (status, reason)=({told}) WHERE status='pending' AND EXISTS ({exists})"  # noqa: S608
+        self._db.execute(sql, (*labels, self.run) * 2)
 
     def image_source(self, digest: str) -> str:
         """Return where a picture's bytes lie, "" when it is not known."""
         return self.one("SELECT source FROM images WHERE digest=?", (digest,)) or ""
 
 
+_RUN = """
+SELECT run, at, recipe, state, note, meter, seconds FROM runs WHERE run=coalesce(?,(SELECT max(run) FROM runs))
+"""
 _ENDED = """
 INSERT INTO ended SELECT :stage, l.id, l.seq, coalesce(u.status,'pending'), coalesce(u.reason,'')
 FROM live l LEFT JOIN units u ON u.step=:step AND u.record=l.id AND u.run=:run
@@ -166,12 +179,15 @@ CROSS JOIN records c ON c.parent=l.id AND c.step=:step
 # SQLite takes the other columns from the row that holds max().
 _FATE = """
 CREATE TEMP TABLE fate AS
-WITH worst AS (
-  SELECT seq, status, reason, stage,
-         max(CASE status WHEN 'pending' THEN 3000 WHEN 'failed' THEN 2000 ELSE 1000 END + stage) FROM ended GROUP BY seq)
-SELECT s.seq, s.id,
-  CASE WHEN EXISTS (SELECT 1 FROM rows r WHERE r.seq=s.seq) THEN 'kept' ELSE coalesce(w.status,'dropped') END AS status,
-  CASE WHEN EXISTS (SELECT 1 FROM rows r WHERE r.seq=s.seq) THEN '' ELSE coalesce(w.reason,'nothing made') END AS reason,
-  coalesce(w.stage, -1) AS stage
-FROM records s LEFT JOIN worst w ON w.seq=s.seq WHERE s.step='' AND s.run=:run
+WITH
+  worst AS (
+    SELECT seq, status, reason, stage,
+      max(CASE status WHEN 'pending' THEN 3000 WHEN 'failed' THEN 2000 ELSE 1000 END + stage)
+    FROM ended GROUP BY seq),
+  alive AS (SELECT DISTINCT seq FROM rows)
+SELECT s.seq, s.id, coalesce(w.stage, -1) AS stage,
+  iif(a.seq IS NULL, coalesce(w.status, 'dropped'), 'kept') AS status,
+  iif(a.seq IS NULL, coalesce(w.reason, 'nothing made'), '') AS reason
+FROM records s LEFT JOIN worst w ON w.seq=s.seq LEFT JOIN alive a ON a.seq=s.seq
+WHERE s.step='' AND s.run=:run
 """

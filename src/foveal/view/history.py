@@ -17,7 +17,7 @@ from foveal.record import Chat, Item, Pair, body_from_json
 from foveal.view.folder import Folder
 from foveal.view.numbers import clip, duration, money, plural
 
-STYLES = {"kept": "green", "dropped": "yellow", "failed": "red"}
+STYLES = {"kept": "green", "dropped": "yellow", "failed": "red", "pending": "dim"}
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class Asked:
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
         messages = [{"role": role, "parts": list(parts)} for role, parts in self.messages]
-        asked = {"messages": messages, "open_turn": self.open_turn, "sampling": self.sampling, "choices": list(self.choices)}
+        how = {"open_turn": self.open_turn, "sampling": self.sampling, "choices": list(self.choices)}
         reply = {"text": self.text, "finish": self.finish, "probs": self.probs}
         spent = {"tokens_in": self.tokens_in, "tokens_out": self.tokens_out, "seconds": self.seconds, "cost": self.cost}
         head = {"step": self.step, "role": self.role, "model": self.model, "prompt": self.prompt, "take": self.take}
-        return {**head, "request": asked, "reply": reply, **spent}
+        return {**head, "request": {"messages": messages, **how}, "reply": reply, **spent}
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class History:
         return Group(end, *_node_lines(self.record, self.found))
 
 
-def history(folder: Path, prefix: str, run: int | None = None) -> History:
+def history_of(folder: Path, prefix: str, run: int | None = None) -> History:
     """Return one record with its whole history, from the source record it came from.
 
     Args:
@@ -147,7 +147,9 @@ def history(folder: Path, prefix: str, run: int | None = None) -> History:
         found = find(opened, prefix)
         root = _root(opened, found)
         _ = opened.fates
-        status, reason = next(opened.query("SELECT status, reason FROM fate WHERE id=?", (root,)), ("of an earlier run", ""))
+        status, reason = next(
+            opened.query("SELECT status, reason FROM fate WHERE id=?", (root,)), ("of an earlier run", "")
+        )
         return History(found, status, reason, read_node(opened, root))
 
 
@@ -160,12 +162,14 @@ def find(folder: Folder, prefix: str) -> str:
     wanted = prefix.strip().lower()
     if not wanted or set(wanted) - set("0123456789abcdef"):
         raise StoreError(f"{prefix!r} is not a record id: it is the first few of 32 hexadecimal characters")
-    ids = [row[0] for row in folder.query("SELECT id FROM records WHERE id>=? AND id<? ORDER BY id LIMIT 6", (wanted, wanted + "g"))]
+    sql = "SELECT id FROM records WHERE id>=? AND id<? ORDER BY id LIMIT 6"
+    ids = [row[0] for row in folder.query(sql, (wanted, wanted + "g"))]
     if wanted in ids or len(ids) == 1:
         return wanted if wanted in ids else str(ids[0])
     if ids:
         several = ", ".join(i[: len(wanted) + 6] for i in ids[:5])
-        raise StoreError(f"{len(ids) if len(ids) < 6 else 'more than 5'} records begin with {wanted!r}: {several}; give more characters")
+        many = len(ids) if len(ids) < 6 else "more than 5"
+        raise StoreError(f"{many} records begin with {wanted!r}: {several}; give more characters")
     raise StoreError(f"no record in {folder.path} begins with {wanted!r}")
 
 
@@ -192,15 +196,15 @@ def read_node(folder: Folder, record: str) -> Node:
 
 
 def _ends(folder: Folder, record: str, labels: list[str]) -> Iterator[End]:
-    sql = f"SELECT step, status, reason, detail, raw FROM units WHERE step IN ({','.join('?' * len(labels))}) AND record=? AND run=?"  # noqa: S608
-    rows = {row[0]: End(*row) for row in folder.query(sql, (*labels, record, folder.run))}
-    yield from (rows[label] for label in labels if label in rows)
+    sql = "SELECT step, status, reason, detail, raw FROM units WHERE step=? AND record=? AND run=?"
+    for label in labels:
+        yield from (End(*row) for row in folder.query(sql, (label, record, folder.run)))
 
 
 def _calls(folder: Folder, record: str) -> Iterator[Asked]:
     columns = "step, role, model, prompt, request, reply, tokens_in, tokens_out, seconds, cost, take"
-    for row in folder.query(f"SELECT {columns} FROM calls WHERE record=? ORDER BY at, rowid", (record,)):  # noqa: S608
-        yield asked(*row)
+    sql = f"SELECT {columns} FROM {folder.calls} WHERE record=? ORDER BY at, rowid"  # noqa: S608
+    yield from (asked(*row) for row in folder.query(sql, (record,)))
 
 
 def asked(
@@ -210,9 +214,11 @@ def asked(
     """Return a stored call as it is shown; what cannot be read is shown as it is."""
     what, said = _loads(request), _loads(reply)
     messages = tuple((str(m[0]), tuple(m[1:])) for m in what.get("messages") or ())
+    sampling, choices = what.get("sampling") or {}, tuple(what.get("choices") or ())
+    text, finish, probs = str(said.get("text", reply)), str(said.get("finish", "")), said.get("probs")
     return Asked(
-        step, role, model, prompt, messages, bool(what.get("open")), what.get("sampling") or {}, tuple(what.get("choices") or ()),
-        str(said.get("text", reply)), str(said.get("finish", "")), said.get("probs"), tokens_in, tokens_out, seconds, cost, take,
+        step, role, model, prompt, messages, bool(what.get("open")), sampling, choices,
+        text, finish, probs, tokens_in, tokens_out, seconds, cost, take,
     )  # fmt: skip
 
 
@@ -282,8 +288,9 @@ def call_text(call: Asked, number: int, most: int = 4000) -> RenderableType:
     """Return a call as rich shows it: what was asked, what came back, what it cost."""
     spent = f"{call.tokens_in}+{call.tokens_out} tokens, {duration(call.seconds)}"
     cost = "" if call.cost is None else f", {money(call.cost)}"
-    again = f", asked for the {call.take + 1}th time" if call.take else ""
-    head = Text(f"\n{number}. ").append(call.label, "bold").append(f"  {call.role} ({call.model}), {spent}{cost}{again}", "dim")
+    again = f", asking {call.take + 1} of the same" if call.take else ""
+    about = f"  {call.role} ({call.model}), {spent}{cost}{again}"
+    head = Text(f"\n{number}. ").append(call.label, "bold").append(about, "dim")
     lines = [_message(role, parts, most) for role, parts in call.messages]
     return Group(head, *(Padding(line, (0, 0, 0, 3)) for line in (*lines, _reply(call, most))))
 

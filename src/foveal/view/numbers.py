@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rich.console import Console, RenderableType
+
 
 def count(n: float) -> str:
     """Return a whole number with thousands separated, shortened from a hundred thousand on: 1,234 · 123 k · 4.57 M."""
@@ -48,3 +50,11 @@ def clip(text: str, most: int) -> str:
     """Return the text on one line, cut to `most` characters."""
     line = " ".join(text.split())
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def as_text(shown: RenderableType, width: int | None = None) -> str:
+    """Return what rich would print, coloured when the output is a terminal that wants it."""
+    console = Console(highlight=False, width=width)
+    with console.capture() as captured:
+        console.print(shown)
+    return captured.get().rstrip("\n")

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group, RenderableType
+import orjson
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from foveal.view.folder import LOST, Folder, Stage
-from foveal.view.history import History, history
-from foveal.view.numbers import clip, count, duration, money, plural, share
+from foveal.view.history import STYLES, history_of
+from foveal.view.numbers import as_text, clip, count, duration, money, plural, share
 
-__all__ = ["Failure", "History", "StepCount", "Summary", "history", "summarise", "summary_of"]
-
-COLOURS = {"kept": "green", "dropped": "yellow", "failed": "red", "pending": "dim"}
-STATES = {"done": "done", "running": "not ended: it is running, or was killed"}
+STATES = {"running": "not ended: it is running, or was killed"}
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,39 @@ class StepCount:
 
 
 @dataclass(frozen=True)
+class Records:
+    """What became of the source records: each is counted once.
+
+    Attributes:
+        kept: with at least one row left after the last step.
+        dropped: reason -> how many.
+        failed: cause -> how many.
+        pending: not decided yet.
+    """
+
+    kept: int
+    dropped: Mapping[str, int]
+    failed: Mapping[str, int]
+    pending: int
+
+    @property
+    def all(self) -> int:
+        """All source records."""
+        return self.kept + sum(self.dropped.values()) + sum(self.failed.values()) + self.pending
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        ends = {"kept": self.kept, "dropped": dict(self.dropped), "failed": dict(self.failed)}
+        return {"all": self.all, **ends, "pending": self.pending}
+
+
+@dataclass(frozen=True)
 class Summary:
     """What became of a run's records, and what it cost.
 
     Attributes:
-        kept: source records with at least one row left after the last step.
-        pending: source records not decided yet.
-        losses: cause -> kept source-level units that lost a part of themselves to a failure.
+        rows: rows left after the last step.
+        losses: cause -> records that were kept although a part of them failed.
         cost: USD, None when no price is known.
         unpriced: calls without a known price; `cost` is then a lower bound.
         by: meter lines, one for each step and role.
@@ -69,10 +93,7 @@ class Summary:
     run: int
     state: str
     note: str
-    kept: int
-    dropped: Mapping[str, int]
-    failed: Mapping[str, int]
-    pending: int
+    records: Records
     rows: int
     made: int
     remembered: int
@@ -86,26 +107,14 @@ class Summary:
     losses: Mapping[str, int] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
 
-    @property
-    def all(self) -> int:
-        """All source records."""
-        return self.kept + sum(self.dropped.values()) + sum(self.failed.values()) + self.pending
-
     def to_json(self) -> dict[str, Any]:
         """Return the summary as JSON values; a contract for scripts."""
-        records = {
-            "all": self.all,
-            "kept": self.kept,
-            "dropped": dict(self.dropped),
-            "failed": dict(self.failed),
-            "pending": self.pending,
-        }
         return {
             "name": self.name,
             "run": self.run,
             "state": self.state,
             "note": self.note,
-            "records": records,
+            "records": self.records.to_json(),
             "rows": self.rows,
             "calls": {"made": self.made, "remembered": self.remembered},
             "tokens": {"in": self.tokens_in, "out": self.tokens_out},
@@ -126,12 +135,13 @@ class Summary:
         state = STATES.get(self.state, self.state)
         note = f" ({self.note})" if self.note else ""
         yield Text(f"{self.name}, run {self.run}: {state}{note}", style="bold")
-        ends = {"kept": self.kept, "dropped": sum(self.dropped.values()), "failed": sum(self.failed.values())}
-        line = Text(f"{plural(self.all, 'record')} = ")
+        r = self.records
+        ends = {"kept": r.kept, "dropped": sum(r.dropped.values()), "failed": sum(r.failed.values())}
+        line = Text(f"{plural(r.all, 'record')} = ")
         for name, n in ends.items():
-            line.append("" if name == "kept" else " + ").append(f"{count(n)} {name}", COLOURS[name])
-        if self.pending:
-            line.append(" + ").append(f"{count(self.pending)} pending", COLOURS["pending"])
+            line.append("" if name == "kept" else " + ").append(f"{count(n)} {name}", STYLES[name])
+        if r.pending:
+            line.append(" + ").append(f"{count(r.pending)} pending", STYLES["pending"])
         yield line.append(f"; {plural(self.rows, 'row')}")
 
     def _funnel(self) -> Iterator[RenderableType]:
@@ -141,11 +151,13 @@ class Summary:
         for step in self.steps:
             table.add_row(Text(step.step, "bold"), count(step.came), "", "came in")
             for name, style, n in _step_lines(step):
-                table.add_row(Text(f"  {clip(name, 60)}", style), count(n), share(n, step.came), _bar(n, step.came, style))
+                bar = _bar(n, step.came, style)
+                table.add_row(Text(f"  {clip(name, 60)}", style), count(n), share(n, step.came), bar)
         yield table
 
     def _cost(self) -> Iterator[RenderableType]:
-        cost = money(self.cost) + (f" for all but {plural(self.unpriced, 'call')}" if self.cost and self.unpriced else "")
+        partly = f" for all but {plural(self.unpriced, 'call')}" if self.cost and self.unpriced else ""
+        cost = money(self.cost) + partly
         calls = f"{plural(self.made, 'call')} made, {count(self.remembered)} remembered"
         tokens = f"tokens {count(self.tokens_in)} in, {count(self.tokens_out)} out"
         yield Text(f"\n{calls}; {tokens}; {cost}; {duration(self.seconds)}")
@@ -165,13 +177,13 @@ class Summary:
 
 def _step_lines(step: StepCount) -> Iterator[tuple[str, str, int]]:
     rows = f", {plural(step.rows, 'row')}" if step.rows != step.kept else ""
-    yield f"kept{rows}", COLOURS["kept"], step.kept
+    yield f"kept{rows}", STYLES["kept"], step.kept
     for reason, n in step.dropped.items():
-        yield f"dropped: {reason}", COLOURS["dropped"], n
+        yield f"dropped: {reason}", STYLES["dropped"], n
     for cause, n in step.failed.items():
-        yield f"failed: {cause}", COLOURS["failed"], n
+        yield f"failed: {cause}", STYLES["failed"], n
     if step.pending:
-        yield "pending", COLOURS["pending"], step.pending
+        yield "pending", STYLES["pending"], step.pending
 
 
 def _bar(n: int, whole: int, style: str, width: int = 24) -> Text:
@@ -193,7 +205,30 @@ def _by_table(by: tuple[Mapping[str, Any], ...]) -> Table:
     return table
 
 
-# --- counting ------------------------------------------------------------------------------------------------------
+# --- what the command line shows -------------------------------------------------------------------------------------
+
+
+def as_json(summary: Summary) -> str:
+    """Return a summary as JSON text, for scripts."""
+    return orjson.dumps(summary.to_json(), option=orjson.OPT_INDENT_2).decode()
+
+
+def show(summary: Summary) -> None:
+    """Print a summary."""
+    Console(highlight=False).print(summary)
+
+
+def history(folder: Path, prefix: str, as_json: bool = False) -> str:
+    """Return one record with its whole history as text, or as JSON text.
+
+    Raises:
+        StoreError: see `history_of`.
+    """
+    told = history_of(folder, prefix)
+    return orjson.dumps(told.to_json(), option=orjson.OPT_INDENT_2).decode() if as_json else as_text(told)
+
+
+# --- counting --------------------------------------------------------------------------------------------------------
 
 
 def summarise(folder: Path, run: int | None = None) -> Summary:
@@ -213,7 +248,6 @@ def summarise(folder: Path, run: int | None = None) -> Summary:
 def summary_of(folder: Folder) -> Summary:
     """Return what became of the run that is opened."""
     stages = folder.fates
-    ends = _ends(folder)
     meter = folder.meter or _meter_of_calls(folder)
     made, unpriced = int(meter.get("made") or 0), int(meter.get("unpriced") or 0)
     return Summary(
@@ -221,10 +255,7 @@ def summary_of(folder: Folder) -> Summary:
         run=folder.run,
         state=folder.state,
         note=folder.note,
-        kept=ends["kept"].get("", 0),
-        dropped=ends["dropped"],
-        failed=ends["failed"],
-        pending=sum(ends["pending"].values()),
+        records=_records(folder),
         rows=folder.one("SELECT count(*) FROM rows"),
         made=made,
         remembered=int(meter.get("remembered") or 0),
@@ -240,27 +271,31 @@ def summary_of(folder: Folder) -> Summary:
     )
 
 
-def _ends(folder: Folder) -> dict[str, dict[str, int]]:
+def _ends(lines: Iterable[tuple[Any, ...]]) -> dict[str, dict[str, int]]:
     ends: dict[str, dict[str, int]] = {"kept": {}, "dropped": {}, "failed": {}, "pending": {}}
-    sql = "SELECT status, reason, count(*) FROM fate GROUP BY 1, 2 ORDER BY 3 DESC, 2"
-    for status, reason, n in folder.query(sql):
+    for status, reason, n in lines:
         ends[status][reason] = n
     return ends
 
 
+def _records(folder: Folder) -> Records:
+    ends = _ends(folder.query("SELECT status, reason, count(*) FROM fate GROUP BY 1, 2 ORDER BY 3 DESC, 2"))
+    return Records(sum(ends["kept"].values()), ends["dropped"], ends["failed"], sum(ends["pending"].values()))
+
+
 def _step_count(folder: Folder, number: int, stage: Stage) -> StepCount:
-    ends: dict[str, dict[str, int]] = {"dropped": {}, "failed": {}, "pending": {}}
     sql = "SELECT status, reason, count(*) FROM ended WHERE stage=? GROUP BY 1, 2 ORDER BY 3 DESC, 2"
-    for status, reason, n in folder.query(sql, (number,)):
-        ends[status][reason] = n
+    ends = _ends(folder.query(sql, (number,)))
     kept = stage.came - sum(sum(e.values()) for e in ends.values())
     pending = sum(ends["pending"].values())
-    return StepCount(stage.info.label, stage.info.kind, stage.came, kept, ends["dropped"], ends["failed"], pending, stage.went)
+    info = stage.info
+    return StepCount(info.label, info.kind, stage.came, kept, ends["dropped"], ends["failed"], pending, stage.went)
 
 
 def _losses(folder: Folder) -> dict[str, int]:
-    sql = "SELECT reason, count(*) FROM units WHERE run=? AND status='kept' AND reason LIKE ? GROUP BY 1 ORDER BY 2 DESC, 1"
-    return {reason.removeprefix(LOST): n for reason, n in folder.query(sql, (folder.run, f"{LOST}%"))}
+    sql = """SELECT reason, count(*) FROM units WHERE run=? AND status='kept' AND reason>=? AND reason<?
+             GROUP BY 1 ORDER BY 2 DESC, 1"""
+    return {reason.removeprefix(LOST): n for reason, n in folder.query(sql, (folder.run, LOST, LOST + chr(0x10FFFF)))}
 
 
 def _examples(folder: Folder, most: int = 12) -> Iterator[Failure]:
@@ -275,8 +310,8 @@ def _examples(folder: Folder, most: int = 12) -> Iterator[Failure]:
 
 def _meter_of_calls(folder: Folder) -> dict[str, Any]:
     # A run that was killed wrote no meter; its calls tell what it paid.
-    columns = "count(*), coalesce(sum(tokens_in),0), coalesce(sum(tokens_out),0), coalesce(sum(cost),0.0), coalesce(sum(cost IS NULL),0)"
-    keys = ("made", "tokens_in", "tokens_out", "cost", "unpriced")
-    sql = f"SELECT {columns}, step, role FROM calls WHERE at>=? GROUP BY step, role ORDER BY step, role"  # noqa: S608
-    by = [{**dict(zip(keys, line, strict=False)), "step": line[5], "role": line[6]} for line in folder.query(sql, (folder.at,))]
-    return {key: sum(line[key] for line in by) for key in keys} | {"by": by}
+    keys = ("step", "role", "made", "tokens_in", "tokens_out", "cost", "unpriced")
+    sums = "count(*), sum(tokens_in), sum(tokens_out), coalesce(sum(cost),0.0), sum(cost IS NULL)"
+    sql = f"SELECT step, role, {sums} FROM {folder.calls} WHERE at>=? GROUP BY 1, 2 ORDER BY 1, 2"  # noqa: S608
+    by = [dict(zip(keys, line, strict=True)) for line in folder.query(sql, (folder.at,))]
+    return {key: sum(line[key] for line in by) for key in keys[2:]} | {"by": by}
