@@ -1,23 +1,23 @@
 """Every error foveal raises, named by the boundary it crossed.
 
-    FovealError
-    ├── SetupError            bad set-up: told in one sentence, before anything is paid
-    │   ├── RecipeError       a recipe, step, knob, role or format name that does not bind
-    │   ├── SourceError       input that cannot be opened at all: no such folder, no pictures, corrupt line
-    │   ├── StoreError        a store or run folder of another version, in use, read-only
-    │   ├── ModelSetupError   a server that is not there, a model that cannot do what a role needs
-    │   └── MissingExtra      an optional part that is not installed; names the pip line
-    ├── RecordFailed          this record ends here as failed(cause); the run goes on
-    │   ├── ImageError        a picture that cannot be read, is truncated, lies about its size
-    │   ├── ModelFailed       the model answered, or failed to, in a way that re-asking did not mend
-    │   └── MethodFailed      the method itself raised
-    └── RunStopped            the run ends early and can be continued by the same command
-        ├── BudgetSpent       a limit the user set is reached
-        ├── Interrupted       Ctrl-C, SIGTERM
-        ├── Unreachable       no endpoint of a role answers any more
-        └── DiskFull          the store cannot be written
+FovealError
+├── SetupError            bad set-up: told in one sentence, before anything is paid
+│   ├── RecipeError       a recipe, step, knob, role or format name that does not bind
+│   ├── SourceError       input that cannot be opened at all: no such folder, no pictures, corrupt line
+│   ├── StoreError        a store or run folder of another version, in use, read-only
+│   ├── ModelSetupError   a server that is not there, a model that cannot do what a role needs
+│   └── MissingExtra      an optional part that is not installed; names the pip line
+├── RecordFailed          this record ends here as failed(cause); the run goes on
+│   ├── ImageError        a picture that cannot be read, is truncated, lies about its size
+│   ├── ModelFailed       the model answered, or failed to, in a way that re-asking did not mend
+│   └── MethodFailed      the method itself raised
+└── RunStopped            the run ends early and can be continued by the same command
+    ├── BudgetSpent       a limit the user set is reached
+    ├── Interrupted       Ctrl-C, SIGTERM
+    ├── Unreachable       no endpoint of a role answers any more
+    └── DiskFull          the store cannot be written
 
-    Dropped is not an error: `keep(condition, reason)` raises it and the runner counts it.
+Dropped is not an error: `keep(condition, reason)` raises it and the runner counts it.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class DiskFull(RunStopped):
     """The store cannot be written."""
 
 
-class Dropped(Exception):  # noqa: N818 - not an error
+class Dropped(Exception):
     """Raised by `keep`: the record ends here, counted under `reason`."""
 
     def __init__(self, reason: str) -> None:

@@ -12,15 +12,16 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from contextvars import ContextVar
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias
+from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
 import orjson
 
-from foveal.errors import BudgetSpent, DiskFull, StoreError
+from foveal.errors import BudgetSpent, DiskFull, RunStopped, StoreError
 from foveal.record import Record, body_to_json
 
 try:
@@ -65,7 +66,9 @@ _APPLICATION = 0x666F7631  # "fov1": tells our files from other SQLite databases
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > len(MIGRATIONS):
-        raise StoreError(f"{path} was written by a newer foveal (store version {version}; this one knows {len(MIGRATIONS)})")
+        raise StoreError(
+            f"{path} was written by a newer foveal (store version {version}; this one knows {len(MIGRATIONS)})"
+        )
     for number, script in enumerate(MIGRATIONS[version:], version + 1):
         db.executescript(f"BEGIN; {script}; PRAGMA user_version={number}; COMMIT;")
 
@@ -87,13 +90,18 @@ def connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     """
     if read_only and not path.is_file():
         raise StoreError(f"{path.parent} is not a run folder: it has no {path.name}")
+    db = None
     try:
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-        db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
         _check_ours(db, path)
+        db.execute("PRAGMA journal_mode=WAL")
         _migrate(db, path)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, StoreError) as error:
+        if db is not None:
+            db.close()
+        if isinstance(error, StoreError):
+            raise
         raise StoreError(f"cannot open {path}: {error}; the folder must be writable and on a local disk") from error
     if read_only:
         db.execute("PRAGMA query_only=1")
@@ -110,7 +118,9 @@ def _lock(path: Path) -> IO[str]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             handle.close()
-            raise StoreError(f"another process is writing {path.parent}; wait for it or name another -o folder") from error
+            raise StoreError(
+                f"another process is writing {path.parent}; wait for it or name another -o folder"
+            ) from error
     return handle
 
 
@@ -119,6 +129,10 @@ def _lock(path: Path) -> IO[str]:
 Statement: TypeAlias = tuple[str, Sequence[Any]]
 Statements: TypeAlias = Sequence[Statement]
 _Write: TypeAlias = tuple[Statements, asyncio.Future[None] | threading.Event | None]
+
+
+_GROUP = 0.003
+"""Seconds to wait for company before a transaction: a fraction of any model's answer time, and a third of the CPU."""
 
 
 class _Writer(threading.Thread):
@@ -141,6 +155,7 @@ class _Writer(threading.Thread):
 
     def _drain(self, first: _Write) -> tuple[list[_Write], bool]:
         batch = [first]
+        time.sleep(_GROUP)
         while len(batch) < 512:
             try:
                 following = self.queue.get_nowait()
@@ -186,9 +201,8 @@ def _resolve(futures: list[asyncio.Future[None]], error: Exception | None) -> No
 # --- the store -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One remembered call."""
+class Call(NamedTuple):
+    """One remembered call, its fields in the order of the table's columns."""
 
     record: str
     digest: bytes
@@ -240,12 +254,17 @@ class Store:
         except OSError as error:
             raise StoreError(f"cannot make the folder {folder}: {error.strerror}") from error
         shared = calls if calls and calls.resolve() != folder.resolve() else None
-        self._locks = [_lock(place / "lock") for place in (folder, shared) if place and (place.mkdir(parents=True, exist_ok=True) is None)]
-        self._db = connect(folder / "store.db")
-        self._read = connect(folder / "store.db")
-        self._writer = _Writer(self._db)
-        self._paid = _Paid(self._read, self._writer) if shared is None else _open_paid(shared)
-        self.run = self._read.execute("SELECT coalesce(max(run),0)+1 FROM runs").fetchone()[0]
+        with ExitStack() as opening:
+            for place in (folder, shared):
+                if place is not None:
+                    opening.enter_context(_lock(place / "lock"))
+            self._db = connect(folder / "store.db")
+            self._read = connect(folder / "store.db")
+            self._writer = _Writer(self._db)
+            self._paid = _Paid(self._read, self._writer) if shared is None else _open_paid(shared)
+            self._locks = opening.pop_all()
+        self.claimed: set[int] = set()
+        self.run: int = self._read.execute("SELECT coalesce(max(run),0)+1 FROM runs").fetchone()[0]
 
     # what was paid for
 
@@ -261,22 +280,25 @@ class Store:
 
     def begin(self, recipe: str) -> None:
         """Write that a run begins."""
-        self.write([("INSERT INTO runs VALUES (?,?,?,?,?,?,?)", (self.run, time.time(), recipe, "running", "", "{}", 0.0))])
+        values = (self.run, time.time(), recipe, "running", "", "{}", 0.0)
+        self.write([("INSERT INTO runs VALUES (?,?,?,?,?,?,?)", values)])
 
     def finish(self, state: str, note: str, meter: Mapping[str, Any], seconds: float) -> None:
         """Write how the run ended."""
         values = (state, note, orjson.dumps(meter).decode(), seconds, self.run)
         self.write([("UPDATE runs SET state=?, note=?, meter=?, seconds=? WHERE run=?", values)])
 
-    def seen(self, record: str) -> bool:
-        """Tell whether this run has met the record already."""
-        row = self._read.execute("SELECT run FROM records WHERE id=?", (record,)).fetchone()
-        return bool(row and row[0] == self.run)
-
-    def fingerprint(self, step: str, record: str) -> tuple[str, Status] | None:
+    def decided(self, step: str, record: str) -> tuple[str, Outcome] | None:
         """Return what a record was last decided under at a step, and how it ended."""
-        sql = "SELECT fingerprint, status FROM units WHERE step=? AND record=?"
-        return self._read.execute(sql, (step, record)).fetchone()
+        sql = "SELECT fingerprint, status, reason, detail, raw FROM units WHERE step=? AND record=?"
+        row = self._read.execute(sql, (step, record)).fetchone()
+        return (row[0], Outcome(*row[1:])) if row else None
+
+    def status(self, step: str, record: str) -> str:
+        """Return how a record ended at a step in this run, "" when it has not."""
+        sql = "SELECT status FROM units WHERE step=? AND record=? AND run=?"
+        row = self._read.execute(sql, (step, record, self.run)).fetchone()
+        return row[0] if row else ""
 
     def source_rows(self, record: Record, seq: int) -> list[Statement]:
         """Return the statements that write a source record at its place."""
@@ -292,12 +314,12 @@ class Store:
         return [(_IMAGE, (i.digest, i.source)) for i in record.images]
 
     def outcome_rows(
-        self, step: str, parent: Record, seq: int, children: Sequence[Record], outcome: Outcome, fingerprint: str
+        self, step: str, parent: Record, children: Sequence[Record], outcome: Outcome, fingerprint: str
     ) -> list[Statement]:
         """Return the statements that write a record's children and its status, to be written as one."""
         rows: list[Statement] = [("DELETE FROM records WHERE parent=? AND step=?", (parent.id, step))]
         for n, child in enumerate(children):
-            rows += [*self._image_rows(child), (_RECORD, self._row(child, seq, n))]
+            rows += [*self._image_rows(child), (_RECORD, self._row(child, 0, n))]
         rows.append(self.unit_row(step, parent.id, outcome, fingerprint))
         return rows
 
@@ -306,17 +328,20 @@ class Store:
         values = (step, record, outcome.status, outcome.reason, outcome.detail, outcome.raw, fingerprint, self.run)
         return _UNIT, values
 
-    def again_rows(self, step: str, record: str, seq: int) -> list[Statement]:
-        """Return the statements that carry an earlier decision into this run."""
-        return [
-            ("UPDATE units SET run=? WHERE step=? AND record=?", (self.run, step, record)),
-            ("UPDATE records SET run=?, seq=? WHERE parent=? AND step=?", (self.run, seq, record, step)),
-        ]
+    def again_rows(self, step: str, record: str) -> list[Statement]:
+        """Return the statement that carries an earlier decision into this run."""
+        return [("UPDATE units SET run=? WHERE step=? AND record=?", (self.run, step, record))]
 
     def children(self, step: str, parent: str) -> list[tuple[Any, ...]]:
         """Return the stored children of a record at a step, in order."""
-        sql = "SELECT id,step,parent,seq,n,body,tags,images FROM records WHERE parent=? AND step=? ORDER BY n"
+        sql = "SELECT id, step, parent, seq, n, body, tags, images FROM records WHERE parent=? AND step=? ORDER BY n"
         return self._read.execute(sql, (parent, step)).fetchall()
+
+    def row(self, record: str) -> tuple[Any, ...]:
+        """Return one record as written."""
+        sql = "SELECT id, step, parent, seq, n, body, tags, images FROM records WHERE id=?"
+        found: tuple[Any, ...] = self._read.execute(sql, (record,)).fetchone()
+        return found
 
     def image_source(self, digest: str) -> str:
         """Return where a picture's bytes lie, "" when it is not known."""
@@ -365,8 +390,7 @@ class Store:
         self._writer.join()
         for db in (self._read, self._db):
             db.close()
-        for handle in self._locks:
-            handle.close()
+        self._locks.close()
 
 
 def _open_paid(folder: Path) -> _Paid:
@@ -385,7 +409,7 @@ class _Paid:
 
     async def remember(self, call: Call) -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.writer.queue.put((((_CALL, astuple(call)),), future))
+        self.writer.queue.put((((_CALL, call),), future))
         await future
 
     def close(self) -> None:
@@ -427,6 +451,7 @@ class Meter:
     budget: Budget = field(default_factory=Budget)
     by: dict[tuple[str, str], Tally] = field(default_factory=dict)
     in_flight: int = 0
+    stop: RunStopped | None = None
     reasked: Counter[str] = field(default_factory=Counter)
     began: float = field(default_factory=time.monotonic)
     total: Tally = field(default_factory=Tally)
@@ -439,8 +464,10 @@ class Meter:
         """Count a call about to be sent.
 
         Raises:
-            BudgetSpent: a limit is reached.
+            RunStopped: a limit is reached, or the run has been asked to stop.
         """
+        if self.stop:
+            raise self.stop
         b, t = self.budget, self.total
         spent = (
             ("--max-calls", b.calls, t.made + self.in_flight),
@@ -479,7 +506,6 @@ class Recording:
     priority: int
     remembered: Mapping[tuple[bytes, int], str]
     takes: Counter[bytes] = field(default_factory=Counter)
-    watch: Callable[[Call, bool], None] | None = None
 
 
 recording: ContextVar[Recording | None] = ContextVar("recording", default=None)

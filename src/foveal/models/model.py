@@ -67,7 +67,11 @@ def read_number(text: str, low: int, high: int) -> float:
         BadShape: there is none, or several that contradict each other.
     """
     text = re.sub(rf"\b{low}\s*(?:to|-|–)\s*{high}\b", " ", text)
-    for pattern in (r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]", rf"(\d+(?:\.\d+)?)\s*(?:/|out of)\s*{high}\b", r"(?:score|rating)\W{1,4}(?:is\W)?(\d+(?:\.\d+)?)"):
+    for pattern in (
+        r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]",
+        rf"(\d+(?:\.\d+)?)\s*(?:/|out of)\s*{high}\b",
+        r"(?:score|rating)\W{1,4}(?:is\W)?(\d+(?:\.\d+)?)",
+    ):
         if found := re.findall(pattern, text, re.IGNORECASE):
             return _within(float(found[-1]), low, high)
     numbers = [float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w])", text)]
@@ -217,6 +221,11 @@ def request_key(identity: str, request: Request) -> tuple[bytes, str]:
     return hashlib.blake2b(raw, digest_size=16).digest(), raw.decode()
 
 
+def _seed(digest: bytes, record: str, take: int) -> int:
+    """Return 31 bits for servers that take a seed: the same call always gets the same."""
+    return int.from_bytes(hashlib.blake2b(digest + f"{record}/{take}".encode(), digest_size=4).digest(), "big") >> 1
+
+
 def _reply_json(reply: Reply) -> str:
     what: dict[str, Any] = {"text": reply.text, "finish": reply.finish}
     if reply.probs is not None:
@@ -249,22 +258,46 @@ class Model:
 
     @overload
     async def ask(
-        self, prompt: str | None, images: Sequence[Image] = (), out: type[str] = str, *, after: Chat | None = None, **sampling: Any
+        self,
+        prompt: str | None,
+        images: Sequence[Image] = (),
+        out: type[str] = str,
+        *,
+        after: Chat | None = None,
+        **sampling: Any,
     ) -> Text: ...
     @overload
     async def ask(
-        self, prompt: str | None, images: Sequence[Image] = (), *, out: Scale, after: Chat | None = None, **sampling: Any
+        self,
+        prompt: str | None,
+        images: Sequence[Image] = (),
+        *,
+        out: Scale,
+        after: Chat | None = None,
+        **sampling: Any,
     ) -> Score: ...
     @overload
     async def ask(
-        self, prompt: str | None, images: Sequence[Image] = (), *, out: type[T], after: Chat | None = None, **sampling: Any
+        self,
+        prompt: str | None,
+        images: Sequence[Image] = (),
+        *,
+        out: type[T],
+        after: Chat | None = None,
+        **sampling: Any,
     ) -> T: ...
     @overload
     async def ask(
         self, prompt: str | None, images: Sequence[Image] = (), *, out: Any, after: Chat | None = None, **sampling: Any
     ) -> Any: ...
     async def ask(
-        self, prompt: str | None, images: Sequence[Image] = (), out: Any = str, *, after: Chat | None = None, **sampling: Any
+        self,
+        prompt: str | None,
+        images: Sequence[Image] = (),
+        out: Any = str,
+        *,
+        after: Chat | None = None,
+        **sampling: Any,
     ) -> Any:
         """Ask, and read the answer as `out`.
 
@@ -295,7 +328,9 @@ class Model:
         cause = {"the model refused": "refused", "the reply is empty": "empty reply"}.get(problem, "unusable reply")
         raise ModelFailed(cause, f"{self.role} {name or 'call'}, {self.tries} tries: {problem}", raw=reply.text)
 
-    def _request(self, prompt: str | None, images: Sequence[Image], after: Chat | None, shape: Shape, sampling: Mapping[str, Any]) -> Request:
+    def _request(
+        self, prompt: str | None, images: Sequence[Image], after: Chat | None, shape: Shape, sampling: Mapping[str, Any]
+    ) -> Request:
         for given in sampling:
             if given not in SAMPLING:
                 raise RecipeError(f"ask() knows no sampling {given!r}{nearest(given, SAMPLING)}")
@@ -323,22 +358,22 @@ class Model:
         if (known := now.remembered.get((digest, take))) is not None:
             now.meter.recalled(now.step, self.role)
             return _reply_from(known)
-        return await self._pay(now, request, Call(now.record, digest, take, now.step, self.role, self.backend.identity, name, asked, "", 0, 0, None, 0.0, 0.0))
-
-    async def _pay(self, now: Recording, request: Request, call: Call) -> Reply:
-        seed = int.from_bytes(hashlib.blake2b(call.digest + f"{call.record}/{call.take}".encode(), digest_size=4).digest(), "big")
-        now.meter.admit()
         began = time.time()
+        reply = await self._pay(now, request, _seed(digest, now.record, take))
+        cost = self.cost(reply.tokens_in, reply.tokens_out)
+        now.meter.paid(now.step, self.role, reply.tokens_in, reply.tokens_out, cost)
+        key = (now.record, digest, take, now.step, self.role, self.backend.identity, name)
+        spent = (reply.tokens_in, reply.tokens_out, cost, time.time() - began, began)
+        await now.store.remember(Call(*key, asked, _reply_json(reply), *spent))
+        return reply
+
+    async def _pay(self, now: Recording, request: Request, seed: int) -> Reply:
+        now.meter.admit()
+        how = (request.messages, request.open_turn, request.sampling, request.choices, request.schema)
         try:
-            reply = await self.backend.send(replace(request, seed=seed >> 1, priority=now.priority))
+            return await self.backend.send(Request(*how, seed, now.priority))
         finally:
             now.meter.in_flight -= 1
-        cost = self.cost(reply.tokens_in, reply.tokens_out)
-        tokens = {"tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out}
-        call = replace(call, reply=_reply_json(reply), cost=cost, seconds=time.time() - began, at=began, **tokens)
-        now.meter.paid(now.step, self.role, reply.tokens_in, reply.tokens_out, cost)
-        await now.store.remember(call)
-        return reply
 
     def cost(self, tokens_in: int, tokens_out: int) -> float | None:
         """Return the price of a call in USD, None when no price is known."""
