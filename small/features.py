@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import pickle  # noqa: S403 - our own scenes, written and read by this run
+import json
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from tower_torch import load_tower
 
 from foveal.models.small.tower import PATCHES, SIDE, WIDTH, normalised, tower_file
-from foveal.scrapbook import Album, Scene, compose, load_album
+from foveal.scrapbook import Album, Scene, Thing, compose, load_album
 from foveal.scrapbook.scene import GRID, Split
 
 BATCH = 32
@@ -30,8 +31,8 @@ def _draw(seeds: list[int], split: Split) -> tuple[np.ndarray, list[Scene], np.n
 
 
 def encode(folder: Path, name: str, seeds: range, split: Split) -> None:
-    """Write `<name>.npy` (patch features, float16), `<name>.cells.npy` and `<name>.scenes` for the seeds' scenes."""
-    if (folder / f"{name}.scenes").exists():
+    """Write `<name>.npy` (patch features, float16), `<name>.cells.npy` and `<name>.json` (the scenes) for the seeds' scenes."""
+    if (folder / f"{name}.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
     tower = load_tower(tower_file())
@@ -47,4 +48,10 @@ def encode(folder: Path, name: str, seeds: range, split: Split) -> None:
             scenes += drawn
     states.flush()
     np.save(folder / f"{name}.cells.npy", cells)
-    (folder / f"{name}.scenes").write_bytes(pickle.dumps(scenes))
+    (folder / f"{name}.json").write_text(json.dumps([asdict(scene) for scene in scenes]))
+
+
+def scenes(folder: Path, name: str) -> list[Scene]:
+    """Read the scenes written by `encode`."""
+    rows = json.loads((folder / f"{name}.json").read_text())
+    return [Scene(r["seed"], r["layout"], r["ground"], tuple(Thing(**{**t, "box": tuple(t["box"])}) for t in r["things"])) for r in rows]
