@@ -86,19 +86,31 @@ class Net(nn.Module):
                 nn.init.normal_(p, std=0.02 / (2 * s.layers) ** 0.5)
             elif name.startswith("layers") and p.dim() == 2:
                 nn.init.normal_(p, std=0.04)
+        self.tie(1.0)
         frequency = s.theta ** (-torch.arange(0, s.width // s.heads, 2) / (s.width // s.heads))
         self.register_buffer("frequency", frequency, persistent=False)
 
-    def forward(self, ids: Tensor, image: Tensor, positions: Tensor, mask: Tensor, where: Tensor) -> Tensor:
-        """Return the last hidden states; `image` (already projected) replaces the tokens that `where` marks."""
+    def tie(self, scale: float) -> None:
+        """Let half of the first layer's heads begin by looking for what is like themselves: a noun finds its image token."""
+        half = self.shape.width // 2
+        with torch.no_grad():
+            attention = self.layers[0].self_attn
+            attention["q_proj"].weight[:half] *= scale
+            attention["k_proj"].weight[:half] = attention["q_proj"].weight[:half]
+
+    def forward(self, ids: Tensor, image: Tensor, positions: Tensor, mask: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the last hidden states and those of the middle; `image` (projected) replaces the tokens that `where` marks."""
         x = self.embed_tokens(ids)
         x = x.masked_scatter(where[..., None], image.to(x.dtype))
         angle = positions[..., None].float() * self.frequency
         angle = torch.cat((angle, angle), -1)[:, None]
         cos, sin = angle.cos(), angle.sin()
-        for layer in self.layers:
+        middle = x
+        for i, layer in enumerate(self.layers):
             x = layer(x, cos, sin, mask)
-        return self.norm(x)
+            if i == 1:
+                middle = x
+        return self.norm(x), middle
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits of hidden states."""

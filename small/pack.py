@@ -16,6 +16,10 @@ LONGEST = 288
 SPELLED = 0.12
 """Share of conversations whose prompts are read word by word, so that an edited prompt is not all new."""
 
+DECIDING = {*"12345", "Yes", "No,"}
+DECISIVE = 4.0
+"""A score, or the Yes or No before a sentence, is one token but the whole point."""
+
 
 @dataclass
 class Batch:
@@ -37,7 +41,8 @@ def tokens(talk: Talk, tokenizer: Tokenizer, spelled: bool) -> tuple[list[int], 
         head = [] if n == 0 and talk.image else tokenizer.head(turn.role)
         words = tokenizer.encode(turn.text, lines=not spelled)
         ids += [*head, *words, tokenizer.ids[END]]
-        weights += [0.0] * len(head) + [turn.weight] * (len(words) + 1)
+        weights += [0.0] * len(head) + [turn.weight * (DECISIVE if turn.text[:3] in DECIDING and turn.role == "assistant" else 1)]
+        weights += [turn.weight] * len(words)
     return ids, weights
 
 

@@ -25,12 +25,13 @@ import torch.multiprocessing as mp
 import train_tokenizer
 from net import Net, Shape, shuffled
 from pack import Batch, batch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tasks import lesson
 from torch.nn import functional as f
 
 from foveal.models.small.tokenizer import IMAGE, Tokenizer
 from foveal.scrapbook.scene import Scene, looks
+from foveal.scrapbook.truth import plural
 
 PARTS = {"train1": range(1600, 8000), "pilot": range(0, 1600)}
 """Seeds of the training scenes; the held-out ones start at a million (new scenes) and two (looks never seen)."""
@@ -48,6 +49,9 @@ class Data:
         nouns = np.array([[NOUNS.index(t.noun) for t in s.things] + [0] * (3 - len(s.things)) for s in self.scenes])
         named = np.take_along_axis(nouns, np.maximum(cells, 0).astype(int), 1)
         self.labels = torch.from_numpy(np.where(cells >= 0, named + 1, 0))
+        self.present = torch.zeros(len(self.scenes), len(NOUNS))
+        for i, scene in enumerate(self.scenes):
+            self.present[i, [NOUNS.index(t.noun) for t in scene.things]] = 1
         self.index = [(p, i) for p, part in enumerate(self.parts) for i in range(len(part))]
 
     def patches(self, rows: list[int]) -> torch.Tensor:
@@ -65,6 +69,12 @@ class Helpers(torch.nn.Module):
         self.nothing = torch.nn.Parameter(torch.zeros(1, width))
         self.sharp = torch.nn.Parameter(torch.tensor(8.0))
         self.place = torch.nn.Linear(width, 36)
+        self.there = torch.nn.Linear(width, 1)
+        self.noun = torch.full((tokenizer.size,), -1)
+        for i, noun in enumerate(NOUNS):
+            for form in (noun, plural(noun)):
+                if len(ids := tokenizer.encode(" " + form)) == 1:
+                    self.noun[ids[0]] = i
 
     def forward(self, net: Net, image: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the losses of naming and of placing."""
@@ -73,6 +83,13 @@ class Helpers(torch.nn.Module):
         where = torch.arange(36).expand(len(image), 36)
         naming = f.cross_entropy(scores.flatten(0, 1), labels.flatten())
         return naming, f.cross_entropy(self.place(image).flatten(0, 1), where.flatten())
+
+    def presence(self, middle: torch.Tensor, b: Batch, present: torch.Tensor) -> torch.Tensor:
+        """Return the loss of telling, at each noun of a talk that sees the picture, whether it is there."""
+        noun = self.noun[torch.from_numpy(b.ids)]
+        at = (noun >= 0) & torch.from_numpy((b.sees > 0) & (b.talk > 0))
+        truth = present[at.nonzero()[:, 0], noun[at]]
+        return f.binary_cross_entropy_with_logits(self.there(middle[at])[:, 0], truth)
 
 
 def warm_up(net: Net, helpers: Helpers, data: Data, epochs: int, log: Log | None, rank: int, workers: int) -> None:
@@ -168,7 +185,7 @@ def train(net: Net, helpers: Helpers, data: Data, tokenizer: Tokenizer, args: ar
     """Train everything on the lessons until the minutes are spent; the rate falls with them."""
     parameters = [*net.parameters(), *helpers.parameters()]
     optimizer = torch.optim.AdamW(parameters, args.rate, betas=(0.9, 0.95), weight_decay=0.05)
-    start, seen, spent = time.time(), {"loss": 0.0, "naming": 0.0}, 0
+    start, seen, spent = time.time(), {"loss": 0.0, "naming": 0.0, "presence": 0.0}, 0
     for step, (rows, b) in enumerate(batches(data, tokenizer, args.size // args.workers, rank, args.workers)):
         done = shared(max(step / args.steps, (time.time() - start) / (60 * args.minutes)))
         if done >= 1:
@@ -176,22 +193,24 @@ def train(net: Net, helpers: Helpers, data: Data, tokenizer: Tokenizer, args: ar
         rate(optimizer, args.rate * min(1, (step + 1) / 80) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * done))))
         image = net.projector(data.patches(rows))
         ids = torch.from_numpy(b.ids)
-        hidden = net(ids, image, torch.from_numpy(b.positions), mask(b), ids == tokenizer.ids[IMAGE])
+        hidden, middle = net(ids, image, torch.from_numpy(b.positions), mask(b), ids == tokenizer.ids[IMAGE])
         weight = torch.from_numpy(b.weight)
         at = weight > 0
         each = f.cross_entropy(net.logits(hidden[at]), torch.from_numpy(b.target)[at], reduction="none")
         loss = (each * weight[at]).sum() / weight[at].sum()
         naming, placing = helpers(net, image, data.labels[rows])
         optimizer.zero_grad()
-        (loss + 0.3 * naming + 0.05 * placing).backward()
+        there = helpers.presence(middle, b, data.present[rows])
+        (loss + 0.3 * naming + 0.05 * placing + 0.5 * there).backward()
         averaged(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         seen["loss"] += float(loss.detach())
         seen["naming"] += float(naming.detach())
+        seen["presence"] += float(there.detach())
         spent += b.ids.size * args.workers
-        if log is not None and (step + 1) % 50 == 0:
-            log.write(phase="decoder", step=step + 1, **{k: v / 50 for k, v in seen.items()}, tokens=spent)
+        if log is not None and (step + 1) % 25 == 0:
+            log.write(phase="decoder", step=step + 1, **{k: v / 25 for k, v in seen.items()}, tokens=spent)
             seen = dict.fromkeys(seen, 0.0)
         if log is not None and (step + 1) % 100 == 0:
             write(net, args.out)
@@ -237,6 +256,7 @@ def main() -> None:
     parser.add_argument("--warm", type=int, default=6)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--inner", type=int, default=512)
+    parser.add_argument("--resume", type=Path, help="go on from the weights of an earlier folder")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -268,6 +288,9 @@ def work(rank: int, args: argparse.Namespace) -> None:
     if log is not None:
         parameters = sum(p.numel() for p in net.parameters())
         log.write(scenes=len(data.scenes), nouns=len(NOUNS), parameters=parameters, vocabulary=tokenizer.size)
+    if args.resume:
+        net.load_state_dict({n: w.float() for n, w in load_file(args.resume / "model.safetensors").items()})
+        net.tie(2.0)
     warm_up(net, helpers, data, args.warm, log, rank, args.workers)
     if log is not None:
         write(net, args.out)

@@ -42,6 +42,8 @@ class Tokenizer:
         added = {t["content"]: int(t["id"]) for t in described["added_tokens"]}
         self.ids = {name: added[name] for name in SPECIALS}
         self._lines = {text: i for text, i in added.items() if text not in self.ids}
+        self._whole = {i: text.encode() for text, i in self._lines.items()}
+        self._special = {i: name.encode() for name, i in self.ids.items()}
         self._letters = byte_letters()
         self._bytes = {letter: byte for byte, letter in enumerate(self._letters)}
         self._pieces = {i: piece for piece, i in self.vocabulary.items()}
@@ -76,14 +78,15 @@ class Tokenizer:
             pieces[i : i + 2] = [pieces[i] + pieces[i + 1]]
         return tuple(self.vocabulary[p] for p in pieces)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of ids; special tokens are left out."""
-        lines = {i: text for text, i in self._lines.items()}
+    def decode(self, ids: Iterable[int], special: bool = False) -> str:
+        """Return the text of ids; special tokens are left out unless asked for."""
         out = bytearray()
         for i in ids:
-            if i in lines:
-                out += lines[i].encode()
-            elif i in self._pieces and i not in self.ids.values():
+            if i in self._whole:
+                out += self._whole[i]
+            elif i in self._special:
+                out += self._special[i] if special else b""
+            elif i in self._pieces:
                 out += bytes(self._bytes[letter] for letter in self._pieces[i])
         return out.decode("utf-8", "replace")
 
