@@ -220,11 +220,13 @@ def main() -> None:
     parser.add_argument("--features", type=Path, required=True)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--card", type=Path, help="write the figures into this file, between its marks")
     parser.add_argument("--scenes", type=int, default=600)
     parser.add_argument("--only", default="")
+    parser.add_argument("--splits", default="seen,unseen")
     args = parser.parse_args()
     found: dict[str, Any] = {}
-    for name in ("seen", "unseen"):
+    for name in args.splits.split(","):
         bench = Bench(args.weights, args.features, name)
         bench.scenes = bench.scenes[: args.scenes]
         for measure, function in MEASURES.items():
@@ -232,8 +234,29 @@ def main() -> None:
                 found.setdefault(name, {})[measure] = function(bench)
                 print(name, measure, found[name][measure], flush=True)
         found["model"] = bench.model.identity
+        found[name]["scenes"] = len(bench.scenes)
     if args.out:
-        args.out.write_text(json.dumps(found, indent=1) + "\n")
+        before = json.loads(args.out.read_text()) if args.out.exists() else {}
+        same = before if before.get("model") == found["model"] else {}
+        found = same | found
+        args.out.write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    if args.card:
+        before, mark, rest = args.card.read_text().partition("<!-- figures: printed by small/evaluate.py -->\n")
+        after = rest[rest.index("<!-- end of figures -->") :]
+        args.card.write_text(before + mark + table(found) + after)
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the figures as a Markdown table, one column for each kind of scenes."""
+    columns = [name for name in ("seen", "unseen") if name in found]
+    lines = [f"Weights `{found['model']}`, {found[columns[0]]['scenes']} scenes each.", "", f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for measure in MEASURES:
+        first = found[columns[0]][measure]
+        for part in first if isinstance(first, dict) else [""]:
+            if part != "n":
+                values = [found[c][measure][part] if part else found[c][measure] for c in columns]
+                lines.append(f"| {measure.replace('_', ' ')} {part} | {' | '.join(f'{v:.3f}' for v in values)} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -92,18 +92,19 @@ class Helpers(torch.nn.Module):
         return f.binary_cross_entropy_with_logits(self.there(middle[at])[:, 0], truth)
 
 
-def warm_up(net: Net, helpers: Helpers, data: Data, epochs: int, log: Log | None, rank: int, workers: int) -> None:
+def warm_up(net: Net, helpers: Helpers, data: Data, epochs: int, log: Log | None, rank: int, workers: int, resumed: bool) -> None:
     """Teach the projector alone to name its tokens: cheap, and it makes the words of the decoder mean something to it."""
-    parameters = [*net.projector.parameters(), net.embed_tokens.weight, *helpers.parameters()]
-    steps = epochs * (len(data.scenes) // workers // 32)
+    parameters = [*net.projector.parameters(), *([] if resumed else [net.embed_tokens.weight]), *helpers.parameters()]
+    size = 32 // workers
+    steps = epochs * (len(data.scenes) // workers // size)
     step = 0
     optimizer = torch.optim.AdamW(parameters, 1e-3, weight_decay=0.05)
     for epoch in range(epochs):
         order = random.Random(epoch).sample(range(len(data.scenes)), len(data.scenes))[rank::workers]
         total = 0.0
-        for i in range(0, len(order) - 31, 32):
+        for i in range(0, len(order) - size + 1, size):
             rate(optimizer, 2e-3 * min(1, step / 100) * (1 - 0.9 * step / steps))
-            rows = order[i : i + 32]
+            rows = order[i : i + size]
             naming, placing = helpers(net, net.projector(data.patches(rows)), data.labels[rows])
             optimizer.zero_grad()
             (naming + 0.2 * placing).backward()
@@ -112,7 +113,7 @@ def warm_up(net: Net, helpers: Helpers, data: Data, epochs: int, log: Log | None
             total += float(naming.detach())
             step += 1
         if log is not None:
-            log.write(phase="projector", epoch=epoch, naming=total * 32 / len(order))
+            log.write(phase="projector", epoch=epoch, naming=total * size / len(order))
 
 
 def rate(optimizer: torch.optim.Optimizer, value: float) -> None:
@@ -201,7 +202,7 @@ def train(net: Net, helpers: Helpers, data: Data, tokenizer: Tokenizer, args: ar
         naming, placing = helpers(net, image, data.labels[rows])
         optimizer.zero_grad()
         there = helpers.presence(middle, b, data.present[rows])
-        (loss + 0.3 * naming + 0.05 * placing + 0.5 * there).backward()
+        (loss + 0.6 * naming + 0.05 * placing + 0.5 * there).backward()
         averaged(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -290,8 +291,7 @@ def work(rank: int, args: argparse.Namespace) -> None:
         log.write(scenes=len(data.scenes), nouns=len(NOUNS), parameters=parameters, vocabulary=tokenizer.size)
     if args.resume:
         net.load_state_dict({n: w.float() for n, w in load_file(args.resume / "model.safetensors").items()})
-        net.tie(2.0)
-    warm_up(net, helpers, data, args.warm, log, rank, args.workers)
+    warm_up(net, helpers, data, args.warm, log, rank, args.workers, bool(args.resume))
     if log is not None:
         write(net, args.out)
     train(net, helpers, data, tokenizer, args, log, rank)

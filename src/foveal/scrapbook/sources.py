@@ -81,7 +81,7 @@ SOURCES = {
             "lomiri-wallpapers-16.04=20.04.0-2",
             "a99ff6a3bfe451e4cc0682ecb3cc82e71740626d59e4845ae34a0a0e45421eab",
             "usr/share/backgrounds",
-            "CC-BY-SA-4.0 and CC0-1.0, by their authors",
+            "CC-BY-4.0, CC-BY-SA and CC0-1.0, by their authors",
             16,
         ),
         Source(
@@ -90,7 +90,7 @@ SOURCES = {
             "lomiri-wallpapers-20.04=20.04.0-2",
             "d44e89b8473aafe64a5b678f014862dc31335aaaf18665c544d985d854f1a709",
             "usr/share/backgrounds",
-            "CC-BY-SA-4.0 and CC0-1.0, by their authors",
+            "CC-BY-4.0, CC-BY-SA and CC0-1.0, by their authors",
             11,
         ),
         Source(
