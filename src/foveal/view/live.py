@@ -1,0 +1,1 @@
+def LiveDisplay(p): return None
