@@ -1,1 +1,0 @@
-def LiveDisplay(p): return None
