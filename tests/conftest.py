@@ -36,7 +36,12 @@ def oasis_answers(request: Request) -> str:
     words = words_of(request)
     if request.open_turn:
         n = int(picture_of(request)[:8], 16)
-        return (f"What is number {n} doing?", f"A red square number {n} on a plain ground.", "??? !!! ###", f"Count {n} birds")[n % 4]
+        return (
+            f"What is number {n} doing?",
+            f"A red square number {n} on a plain ground.",
+            "??? !!! ###",
+            f"Count {n} birds",
+        )[n % 4]
     if request.choices == ("instruction", "caption"):
         return "caption" if "ground." in words else "instruction"
     if request.choices:

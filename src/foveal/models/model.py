@@ -221,6 +221,11 @@ def request_key(identity: str, request: Request) -> tuple[bytes, str]:
     return hashlib.blake2b(raw, digest_size=16).digest(), raw.decode()
 
 
+def _seed(digest: bytes, record: str, take: int) -> int:
+    """Return 31 bits for servers that take a seed: the same call always gets the same."""
+    return int.from_bytes(hashlib.blake2b(digest + f"{record}/{take}".encode(), digest_size=4).digest(), "big") >> 1
+
+
 def _reply_json(reply: Reply) -> str:
     what: dict[str, Any] = {"text": reply.text, "finish": reply.finish}
     if reply.probs is not None:
@@ -353,42 +358,22 @@ class Model:
         if (known := now.remembered.get((digest, take))) is not None:
             now.meter.recalled(now.step, self.role)
             return _reply_from(known)
-        return await self._pay(
-            now,
-            request,
-            Call(
-                now.record,
-                digest,
-                take,
-                now.step,
-                self.role,
-                self.backend.identity,
-                name,
-                asked,
-                "",
-                0,
-                0,
-                None,
-                0.0,
-                0.0,
-            ),
-        )
-
-    async def _pay(self, now: Recording, request: Request, call: Call) -> Reply:
-        seed = int.from_bytes(
-            hashlib.blake2b(call.digest + f"{call.record}/{call.take}".encode(), digest_size=4).digest(), "big"
-        )
-        now.meter.admit()
         began = time.time()
+        reply = await self._pay(now, request, _seed(digest, now.record, take))
+        cost = self.cost(reply.tokens_in, reply.tokens_out)
+        now.meter.paid(now.step, self.role, reply.tokens_in, reply.tokens_out, cost)
+        key = (now.record, digest, take, now.step, self.role, self.backend.identity, name)
+        spent = (reply.tokens_in, reply.tokens_out, cost, time.time() - began, began)
+        await now.store.remember(Call(*key, asked, _reply_json(reply), *spent))
+        return reply
+
+    async def _pay(self, now: Recording, request: Request, seed: int) -> Reply:
+        now.meter.admit()
+        how = (request.messages, request.open_turn, request.sampling, request.choices, request.schema)
         try:
-            reply = await self.backend.send(replace(request, seed=seed >> 1, priority=now.priority))
+            return await self.backend.send(Request(*how, seed, now.priority))
         finally:
             now.meter.in_flight -= 1
-        cost = self.cost(reply.tokens_in, reply.tokens_out)
-        spent = replace(call, tokens_in=reply.tokens_in, tokens_out=reply.tokens_out, cost=cost)
-        now.meter.paid(now.step, self.role, reply.tokens_in, reply.tokens_out, cost)
-        await now.store.remember(replace(spent, reply=_reply_json(reply), seconds=time.time() - began, at=began))
-        return reply
 
     def cost(self, tokens_in: int, tokens_out: int) -> float | None:
         """Return the price of a call in USD, None when no price is known."""

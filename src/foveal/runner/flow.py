@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 import traceback
 from collections import Counter
@@ -175,7 +174,7 @@ class Flow:
 
 
 async def _collect(made: Any, children: list[Record]) -> None:
-    if inspect.isasyncgen(made):
+    if isinstance(made, AsyncIterator):
         async for child in made:
             children.append(child)  # noqa: PERF401 - what came before a raise is kept
     elif (child := await made) is not None:

@@ -54,7 +54,7 @@ class Run:
     note: str
     rows: int
     progress: Progress
-    exports: list[ExportReport] = field(default_factory=list)
+    exports: list[Exported] = field(default_factory=list)
 
     def records(self) -> Iterator[Record]:
         """Yield the rows as records, pictures included."""
@@ -529,7 +529,16 @@ def run(
     return finished
 
 
-def export_run(folder: Path, name: str, out: Path | None = None) -> ExportReport:
+@dataclass(frozen=True)
+class Exported:
+    """One export of a run: its format's name, its folder, and what was written."""
+
+    name: str
+    out: Path
+    report: ExportReport
+
+
+def export_run(folder: Path, name: str, out: Path | None = None) -> Exported:
     """Write a run's rows in another format, by default under `export/<name>` of the run folder.
 
     Raises:
@@ -537,6 +546,6 @@ def export_run(folder: Path, name: str, out: Path | None = None) -> ExportReport
         StoreError: the folder holds no run.
     """
     about = orjson.loads((folder / "run.json").read_bytes()) if (folder / "run.json").is_file() else {}
-    return export(
-        load_rows(folder), name, out or folder / "export" / name, title=about.get("name", "foveal"), card=about
-    )
+    target = out or folder / "export" / name
+    report = export(load_rows(folder), name, target, title=about.get("name", "foveal"), card=about)
+    return Exported(name, target, report)
