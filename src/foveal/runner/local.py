@@ -8,7 +8,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
@@ -185,7 +185,7 @@ async def _row_stage(session: Session, before: Sequence[Bound], stage: Sequence[
         raise stopped
 
 
-async def _again(session: Session, before: Sequence[Bound]) -> Any:
+async def _again(session: Session, before: Sequence[Bound]) -> AsyncGenerator[tuple[int, Record], None]:
     for seq, row in enumerate(survivors(session.store, before)):
         yield seq, to_record(row, session.store, session.read)
 
@@ -349,6 +349,7 @@ async def run_plan(
     session = Session(plan, source, folder, store, progress)
     try:
         with overriding(tuple(Path(p) for p in plan.recipe.prompts)):
+            _check_prompts(plan)
             await session.open_models()
             about = _describe(session)
             store.begin(orjson.dumps(about, default=str).decode())
@@ -358,6 +359,15 @@ async def run_plan(
     finally:
         await session.close_models()
         store.close()
+
+
+def _check_prompts(plan: Plan) -> None:
+    for folder in map(Path, plan.recipe.prompts):
+        if not folder.is_dir():
+            raise RecipeError(f"no folder of prompts at {folder}")
+    for bound in plan.steps:
+        if bound.step.prompts:
+            bound.step.prompts.check()
 
 
 def _as_run(plan: Plan) -> bytes:

@@ -1,7 +1,7 @@
 """Oasis (2503.08741): show the model just a picture, let it finish the user's turn, judge what it asks, answer it.
 
 Needs no prompt to start from: a VLM whose user turn is left open after the image goes on to write what a user would
-(section 3.2 of the paper). What reads as a caption is recycled with a request for a description (its section 3.4).
+(see the README beside this file). What reads as a caption is recycled with a request for a description.
 """
 
 from __future__ import annotations
