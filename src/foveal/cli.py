@@ -15,14 +15,14 @@ from foveal.errors import FovealError, RecipeError, RunStopped, nearest
 if TYPE_CHECKING:
     from foveal.data import Source
     from foveal.recipe import Plan
-    from foveal.runner.local import Run
+    from foveal.runner.local import Exported, Run
 
 STOPPED, BAD_SETUP, ALL_FAILED = 3, 2, 1
 """Exit codes beside 0: stopped and can be continued; nothing was paid; every record failed."""
 
 SMALL_NOTE = (
-    "The embedded model knows about sixty kinds of objects in simple scenes; on other pictures its data is only good for "
-    "trying things out. Name your own with --model URL."
+    "The embedded model knows a few dozen kinds of objects in simple scenes; on other pictures its data is only good "
+    "for trying things out. Name your own with --model URL."
 )
 
 
@@ -147,7 +147,12 @@ def _show_options(p: argparse.ArgumentParser) -> None:
 
 def _export_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("folder", type=Path, nargs="?", default=Path("out"), help="run folder (default: out)")
-    p.add_argument("--to", required=True, metavar="A,B", help="llava, sharegpt, ms-swift, trl, openai, webdataset, hf")
+    p.add_argument(
+        "--to",
+        required=True,
+        metavar="A,B",
+        help="llava, sharegpt, ms-swift, trl, trl-completion, openai, webdataset, hf",
+    )
     p.add_argument("-o", "--out", type=Path, help="where to (default: export/ in the run folder)")
 
 
@@ -233,12 +238,10 @@ def _fields(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _run(args: argparse.Namespace, extra: Sequence[str]) -> int:
-    from foveal.data import check_export
     from foveal.view import summary
 
     plan, source = _plan(args, extra, **_fields(args))
-    for name in plan.recipe.export:
-        check_export(name)
+    _check_exports(plan.recipe.export)
     finished = _go(args, plan, source, quiet=args.quiet or args.json)
     summed = summary.summarise(finished.folder)
     if args.json:
@@ -268,19 +271,31 @@ def _go(args: argparse.Namespace, plan: Plan, source: Source, quiet: bool) -> Ru
 
 def _banner(plan: Plan, source: Source, folder: Path) -> None:
     from foveal.models.connect import spec_of
+    from foveal.models.wire import Backend
 
-    who = ", ".join(f"{role}: {spec_of(spec).describe()}" for role, spec in plan.specs.items())
-    print(f"foveal {plan.recipe.name}: {source.describe()} -> {folder}  ({who})")
-    if any(spec_of(s).is_small for s in plan.specs.values()):
+    specs = {role: spec_of(spec) for role, spec in plan.specs.items() if not isinstance(spec, Backend)}
+    who = ", ".join(
+        f"{role} = {' '.join([spec.model, *map(_host, spec.urls)]).strip()}" for role, spec in specs.items()
+    )
+    print(f"foveal {plan.recipe.name}: {source.describe()} -> {folder}\nmodels: {who}")
+    if any(spec.model == "small" for spec in specs.values()):
         print(SMALL_NOTE)
+
+
+def _host(url: str) -> str:
+    """Return a URL without what may be secret in it."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _tell(finished: Run, summed: Any) -> None:
     from foveal.view import summary
 
     summary.show(summed)
-    for report in finished.exports:
-        print(f"exported {report.rows} rows to {report.out}")
+    for exported in finished.exports:
+        _tell_export(exported)
     print(f"rows: {finished.folder / 'rows.jsonl'}   report: {finished.folder / 'report.html'}")
     if finished.note:
         print(finished.note)
@@ -323,17 +338,26 @@ def _show(args: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _export(args: argparse.Namespace, _: Sequence[str]) -> int:
-    from foveal.data import check_export
     from foveal.runner.local import export_run
 
     names = [n.strip() for n in args.to.split(",") if n.strip()]
+    _check_exports(names)
     for name in names:
-        check_export(name)
-    for name in names:
-        report = export_run(args.folder, name, args.out / name if args.out else None)
-        skipped = "".join(f", {n} left out: {reason}" for reason, n in report.skipped.items())
-        print(f"{name}: {report.rows} rows in {report.out}{skipped}")
+        _tell_export(export_run(args.folder, name, args.out / name if args.out else None))
     return 0
+
+
+def _check_exports(names: Sequence[str]) -> None:
+    from foveal.data import EXPORTS
+
+    for name in names:
+        if name not in EXPORTS:
+            raise RecipeError(f"no export is called {name!r}{nearest(name, EXPORTS)}")
+
+
+def _tell_export(exported: Exported) -> None:
+    skipped = "".join(f", {n} left out: {reason}" for reason, n in exported.report.skipped.items())
+    print(f"{exported.name}: {exported.report.rows} rows in {exported.out}{skipped}")
 
 
 def _methods(args: argparse.Namespace, _: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,13 +90,18 @@ def connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
     """
     if read_only and not path.is_file():
         raise StoreError(f"{path.parent} is not a run folder: it has no {path.name}")
+    db = None
     try:
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-        db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=NORMAL")
         _check_ours(db, path)
+        db.execute("PRAGMA journal_mode=WAL")
         _migrate(db, path)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, StoreError) as error:
+        if db is not None:
+            db.close()
+        if isinstance(error, StoreError):
+            raise
         raise StoreError(f"cannot open {path}: {error}; the folder must be writable and on a local disk") from error
     if read_only:
         db.execute("PRAGMA query_only=1")
@@ -248,11 +254,15 @@ class Store:
         except OSError as error:
             raise StoreError(f"cannot make the folder {folder}: {error.strerror}") from error
         shared = calls if calls and calls.resolve() != folder.resolve() else None
-        self._locks = [_lock(place / "lock") for place in (folder, shared) if place]
-        self._db = connect(folder / "store.db")
-        self._read = connect(folder / "store.db")
-        self._writer = _Writer(self._db)
-        self._paid = _Paid(self._read, self._writer) if shared is None else _open_paid(shared)
+        with ExitStack() as opening:
+            for place in (folder, shared):
+                if place is not None:
+                    opening.enter_context(_lock(place / "lock"))
+            self._db = connect(folder / "store.db")
+            self._read = connect(folder / "store.db")
+            self._writer = _Writer(self._db)
+            self._paid = _Paid(self._read, self._writer) if shared is None else _open_paid(shared)
+            self._locks = opening.pop_all()
         self.claimed: set[int] = set()
         self.run: int = self._read.execute("SELECT coalesce(max(run),0)+1 FROM runs").fetchone()[0]
 
@@ -380,8 +390,7 @@ class Store:
         self._writer.join()
         for db in (self._read, self._db):
             db.close()
-        for handle in self._locks:
-            handle.close()
+        self._locks.close()
 
 
 def _open_paid(folder: Path) -> _Paid:

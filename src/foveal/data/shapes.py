@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from foveal.data.turns import MARK, role, unblocked, unmarked
+from foveal.data.turns import MARK, plain, role, unblocked, unmarked
 from foveal.errors import RecordFailed
 from foveal.record import Body, Chat, Pair, Role, Turn
 
@@ -100,17 +100,28 @@ def parse(row: Row, shape: str, images: int, rejected: int = 0) -> Parsed:
         RecordFailed: the row does not have that format.
     """
     try:
-        return SHAPES[shape](row, images, rejected)
+        found = SHAPES[shape](row, images, rejected)
+        return Parsed(_simplest(found.body, images), found.used)
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         keys = ", ".join(map(str, row))
         raise RecordFailed("row of another form", f"not {shape}: it has {keys} ({error!r})") from error
+
+
+def _simplest(body: Body, images: int) -> Body:
+    """Return a body without positions that go without saying; a pair with other pictures on one side keeps them."""
+    match body:
+        case Chat():
+            return Chat(plain(body.turns, images))
+        case Pair(rejected_images=None):
+            return Pair(plain(body.prompt, images), body.chosen, body.rejected)
+    return body
 
 
 def _pictures(row: Row, images: int, rejected: int) -> Parsed:
     return Parsed(None, frozenset())
 
 
-def _conversation(row: Row, images: int, newline: bool) -> tuple[Turn, ...]:
+def _conversation(row: Row, images: int, newline: bool) -> list[Turn]:
     turns: list[tuple[Role, str]] = [(role(t["from"]), _text(t["value"])) for t in row["conversations"]]
     if row.get("system"):
         turns.insert(0, ("system", _text(row["system"])))
@@ -177,7 +188,7 @@ def _trl_pair(row: Row, images: int, rejected: int) -> Parsed:
         raise RecordFailed("pair of more than one turn", f"{len(chosen)} and {len(other)} messages")
     turns = unblocked(prompt, images)
     extra = tuple(range(images, images + rejected)) or None
-    best, worst = (unblocked(side, 0)[0].text for side in (chosen, other))
+    best, worst = (unblocked(answer, 0)[0].text for answer in (chosen, other))
     return Parsed(Pair(turns, best, worst, rejected_images=extra), frozenset({"prompt", "chosen", "rejected"}))
 
 
@@ -189,8 +200,8 @@ def _openai(row: Row, images: int, rejected: int) -> Parsed:
     if "preferred_output" not in row:
         return Parsed(Chat(unblocked(row["messages"], images)), frozenset({"messages"}))
     turns = unblocked(row["input"]["messages"], images)
-    chosen, rejected = (_text(row[side][-1]["content"]) for side in ("preferred_output", "non_preferred_output"))
-    return Parsed(Pair(turns, chosen, rejected), frozenset({"input", "preferred_output", "non_preferred_output"}))
+    best, worst = (_text(row[side][-1]["content"]) for side in ("preferred_output", "non_preferred_output"))
+    return Parsed(Pair(turns, best, worst), frozenset({"input", "preferred_output", "non_preferred_output"}))
 
 
 SHAPES: Mapping[str, Callable[[Row, int, int], Parsed]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from foveal.errors import RecordFailed
@@ -47,7 +48,7 @@ def plain(turns: Sequence[Turn], images: int) -> tuple[Turn, ...]:
     out = [Turn(t.role, _simple(pieces(t.content))) for t in turns]
     bare = tuple(Turn(t.role, t.text) for t in out)
     same = [(t.role, pieces(t.content)) for t in placed(bare, images)] == [(t.role, pieces(t.content)) for t in out]
-    return bare if images and same else tuple(out)
+    return bare if same else tuple(out)
 
 
 def _simple(found: tuple[str | int, ...]) -> Content:
@@ -56,14 +57,23 @@ def _simple(found: tuple[str | int, ...]) -> Content:
     return found[0] if len(found) == 1 and isinstance(found[0], str) else found
 
 
-def ordered(record: Record, turns: Sequence[Turn]) -> tuple[tuple[Turn, ...], tuple[Image, ...]]:
+def ordered(
+    record: Record, turns: Sequence[Turn], shown: Sequence[int] | None = None
+) -> tuple[tuple[Turn, ...], tuple[Image, ...]]:
     """Return the turns with every image placed and numbered as it appears, and those images.
+
+    Args:
+        record: has the images.
+        turns: the conversation.
+        shown: the images it is about when no turn names one; by default all.
 
     Raises:
         RecordFailed: a turn names an image that the record does not have.
     """
     images: list[Image] = []
     out = []
+    if shown is not None and not any(t.positions for t in turns):
+        record = replace(record, images=tuple(picked(record, i) for i in shown))
     for turn in placed(turns, len(record.images)):
         content: list[str | int] = []
         for piece in pieces(turn.content):
@@ -99,7 +109,7 @@ def marked(content: Content, newline: bool = False) -> str:
     return "".join(texts)
 
 
-def unmarked(turns: Sequence[tuple[Role, str]], images: int, newline: bool = False) -> tuple[Turn, ...]:
+def unmarked(turns: Sequence[tuple[Role, str]], images: int, newline: bool = False) -> list[Turn]:
     """Undo `marked` for a conversation: the n-th placeholder is the n-th image; missing ones come first.
 
     Raises:
@@ -121,7 +131,7 @@ def unmarked(turns: Sequence[tuple[Role, str]], images: int, newline: bool = Fal
             if piece:
                 content.append(piece)
         out.append(Turn(role, _simple(tuple(content))))
-    return plain(_lead(out, spare), images)
+    return _lead(out, spare)
 
 
 def _lead(turns: list[Turn], count: int) -> list[Turn]:
@@ -144,7 +154,7 @@ def blocks(content: Content) -> list[dict[str, Any]]:
     ] or [{"type": "text", "text": ""}]
 
 
-def unblocked(messages: Sequence[Mapping[str, Any]], images: int) -> tuple[Turn, ...]:
+def unblocked(messages: Sequence[Mapping[str, Any]], images: int) -> list[Turn]:
     """Undo `blocks` for messages whose content is a string or a list of blocks; a string may hold placeholders.
 
     Raises:
@@ -152,8 +162,7 @@ def unblocked(messages: Sequence[Mapping[str, Any]], images: int) -> tuple[Turn,
     """
     texts: list[tuple[Role, str]] = []
     if all(isinstance(m.get("content"), str | None) for m in messages):
-        texts = [(role(m.get("role")), m.get("content") or "") for m in messages]
-        return unmarked(texts, images)
+        return unmarked([(role(m.get("role")), m.get("content") or "") for m in messages], images)
     at, out = 0, []
     for message in messages:
         content: list[str | int] = []
@@ -171,7 +180,7 @@ def unblocked(messages: Sequence[Mapping[str, Any]], images: int) -> tuple[Turn,
         raise RecordFailed("more placeholders than pictures", f"{at} image blocks, {images} pictures")
     if 0 < at < images:
         raise RecordFailed("fewer placeholders than pictures", f"{at} image blocks, {images} pictures")
-    return plain(out, images)
+    return _lead(out, images - at)
 
 
 ROLES: Mapping[str, Role] = {
@@ -190,6 +199,12 @@ def role(name: object) -> Role:
     if found is None:
         raise RecordFailed("turn of an unknown role", repr(name))
     return found
+
+
+def shown(record: Record, pair: Pair) -> tuple[int, ...]:
+    """Return the images a pair's prompt is about when its turns name none: those that are not one side's own."""
+    own = {*(pair.chosen_images or ()), *(pair.rejected_images or ())}
+    return tuple(i for i in range(len(record.images)) if i not in own) or pair.chosen_images or ()
 
 
 def spoken(pair: Pair) -> tuple[str, ...]:

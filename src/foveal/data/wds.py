@@ -13,7 +13,7 @@ from foveal import picture
 from foveal.data import shapes
 from foveal.data.places import open_file, place
 from foveal.errors import RecordFailed, SourceError
-from foveal.record import Image, Record, body_from_json
+from foveal.record import Body, Image, Record, body_from_json
 
 MEMBER_LIMIT = 256 << 20
 """Bytes; a larger member is refused, so that a small compressed archive cannot fill the memory."""
@@ -92,7 +92,7 @@ def record(path: str, sample: Sample, where: str) -> Record:
         elif ending == ".txt":
             row["text"] = data.decode("utf-8", "replace").strip()
     if "body" in row:
-        body = body_from_json(row.pop("body"))
+        body = _body(row.pop("body"))
         used: frozenset[str] = frozenset()
     else:
         parsed = shapes.parse(row, shapes.detect(row) or "pictures", len(images))
@@ -100,6 +100,13 @@ def record(path: str, sample: Sample, where: str) -> Record:
     if not images and body is None:
         raise RecordFailed("sample without a picture", ", ".join(sample))
     return Record(tuple(images), body, {**shapes.tags(row, used), "source": where})
+
+
+def _body(given: Any) -> Body:
+    try:
+        return body_from_json(orjson.loads(given) if isinstance(given, str) else given)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordFailed("row of another form", f"body: {error}") from error
 
 
 def _json(name: str, data: bytes) -> dict[str, Any]:

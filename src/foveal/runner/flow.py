@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 import traceback
 from collections import Counter
@@ -169,13 +168,14 @@ class Flow:
             detail = f"{error} ({place.name}, line {place.lineno})"
             outcome = _failed(MethodFailed(f"{type(error).__name__} in {bound.step.name}", detail), children)
         finally:
-            for variable, token in zip((recording, notes, scope), tokens, strict=True):
-                variable.reset(token)  # type: ignore[arg-type]
+            recording.reset(tokens[0])
+            notes.reset(tokens[1])
+            scope.reset(tokens[2])
         return _once_each(children), _with_notes(outcome, noted)
 
 
 async def _collect(made: Any, children: list[Record]) -> None:
-    if inspect.isasyncgen(made):
+    if isinstance(made, AsyncIterator):
         async for child in made:
             children.append(child)  # noqa: PERF401 - what came before a raise is kept
     elif (child := await made) is not None:
@@ -205,7 +205,7 @@ def _once_each(children: Sequence[Record]) -> list[Record]:
 async def from_source(
     source: Source, store: Store, label: str, progress: Progress
 ) -> AsyncIterator[tuple[int, Record]]:
-    """Yield the source's records with their places, read ahead in a thread; write each down, and count what is broken or double."""
+    """Yield the source's records with their places, read ahead in a thread; write down what is broken or double."""
     seq = 0
     async for batch in _ahead(iter(source)):
         for given in batch:

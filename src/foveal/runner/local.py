@@ -54,7 +54,7 @@ class Run:
     note: str
     rows: int
     progress: Progress
-    exports: list[ExportReport] = field(default_factory=list)
+    exports: list[Exported] = field(default_factory=list)
 
     def records(self) -> Iterator[Record]:
         """Yield the rows as records, pictures included."""
@@ -297,7 +297,8 @@ def _check_folder(folder: Path, recipe: Recipe) -> None:
         raise StoreError(f"{about} cannot be read: {error}") from error
     if name != recipe.name:
         raise StoreError(
-            f"{folder} holds a run of {name!r}, not {recipe.name!r}; name another folder with -o (--store {folder} shares its calls)"
+            f"{folder} holds a run of {name!r}, not {recipe.name!r}; "
+            f"name another folder with -o (--store {folder} shares its calls)"
         )
 
 
@@ -501,8 +502,8 @@ def run(
     """Run a method or recipe on a source; the same as `foveal run`.
 
     Example:
-        >>> run = foveal.run("oasis", "photos/", model="http://localhost:8000/v1", out="out", clarity=4)  # doctest: +SKIP
-        >>> [row.body.question for row in run.records()]  # doctest: +SKIP
+        run = foveal.run("oasis", "photos/", model="http://localhost:8000/v1", out="out", clarity=4)
+        questions = [record.body.question for record in run.records()]
 
     Args:
         what: a method's name, a recipe file, or a recipe as a mapping.
@@ -529,7 +530,16 @@ def run(
     return finished
 
 
-def export_run(folder: Path, name: str, out: Path | None = None) -> ExportReport:
+@dataclass(frozen=True)
+class Exported:
+    """One export of a run: its format's name, its folder, and what was written."""
+
+    name: str
+    out: Path
+    report: ExportReport
+
+
+def export_run(folder: Path, name: str, out: Path | None = None) -> Exported:
     """Write a run's rows in another format, by default under `export/<name>` of the run folder.
 
     Raises:
@@ -537,6 +547,6 @@ def export_run(folder: Path, name: str, out: Path | None = None) -> ExportReport
         StoreError: the folder holds no run.
     """
     about = orjson.loads((folder / "run.json").read_bytes()) if (folder / "run.json").is_file() else {}
-    return export(
-        load_rows(folder), name, out or folder / "export" / name, title=about.get("name", "foveal"), card=about
-    )
+    target = out or folder / "export" / name
+    report = export(load_rows(folder), name, target, title=about.get("name", "foveal"), card=about)
+    return Exported(name, target, report)
