@@ -460,8 +460,13 @@ def _wait_in_thread(work: Coroutine[Any, Any, T]) -> T:
         except KeyboardInterrupt:
             # The cell was interrupted: the run must let go of its store before the next cell.
             for loop in loops:
-                loop.call_soon_threadsafe(lambda loop=loop: [task.cancel() for task in asyncio.all_tasks(loop)])
+                loop.call_soon_threadsafe(_cancel_all, loop)
             raise
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
 
 
 def plan_of(
