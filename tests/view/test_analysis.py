@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -22,18 +23,50 @@ def of(*values: float) -> Numbers:
 @pytest.fixture
 def found(tmp_path):
     with Run(tmp_path, steps=STEPS) as run:
-        questions = ["What color is the car?", "What color is the car?", "Describe the old car.", "¿De qué color es el coche?"]
+        questions = [
+            "What color is the car?",
+            "What color is the car?",
+            "Describe the old car.",
+            "¿De qué color es el coche?",
+        ]
         for n, question in enumerate(questions):
             source = run.source()
-            run.make("oasis", source, [chat(question, "Red " * (n + 1))], sensible=4 + n / 4, proposer="hook" if n else "prompt", sample=n)
-            run.call(source, "oasis/sensible", question, "5", choices=MARKS, probs={"4": 0.5, "5": 0.5}, tokens=(10, 1), cost=0.5, seconds=n + 1)
+            run.make(
+                "oasis",
+                source,
+                [chat(question, "Red " * (n + 1))],
+                sensible=4 + n / 4,
+                proposer="hook" if n else "prompt",
+                sample=n,
+            )
+            run.call(
+                source,
+                "oasis/sensible",
+                question,
+                "5",
+                choices=MARKS,
+                probs={"4": 0.5, "5": 0.5},
+                tokens=(10, 1),
+                cost=0.5,
+                seconds=n + 1,
+            )
         dropped = run.source()
         run.end("oasis", dropped, "dropped", "instruction: not sensible")
-        run.call(dropped, "oasis/sensible", "x", "I give it 2", choices=MARKS, tokens=(10, 1), finish="length", seconds=10)
+        run.call(
+            dropped, "oasis/sensible", "x", "I give it 2", choices=MARKS, tokens=(10, 1), finish="length", seconds=10
+        )
         failed = run.source()
         run.end("oasis", failed, "failed", "unusable reply")
         run.call(failed, "oasis/sensible", "y", "who knows", choices=MARKS, tokens=(10, 1), seconds=1)
-        run.call(failed, "oasis/kind", "z", "caption", choices=("instruction", "caption"), probs={"caption": 0.6, "instruction": 0.2}, role="llm")
+        run.call(
+            failed,
+            "oasis/kind",
+            "z",
+            "caption",
+            choices=("instruction", "caption"),
+            probs={"caption": 0.6, "instruction": 0.2},
+            role="llm",
+        )
     with Folder(tmp_path) as folder:
         yield analyse(folder)
 
@@ -70,16 +103,29 @@ def test_rows(found):
 
 
 def test_every_value_is_in_one_bar():
-    for series in ([of(*range(50))], [of(0.1, 0.25, 3.3), of(7)], [of(5)], [of(-3, 4)], [of(1e6, 2e6)], [of(0.001, 0.0012)]):
+    for series in (
+        [of(*range(50))],
+        [of(0.1, 0.25, 3.3), of(7)],
+        [of(5)],
+        [of(-3, 4)],
+        [of(1e6, 2e6)],
+        [of(0.001, 0.0012)],
+    ):
         bins = histogram(series)
         assert sum(b.total for b in bins) == sum(s.n for s in series)
         assert len(bins) <= 26
-        for b, c in zip(bins, bins[1:], strict=False):
+        for b, c in itertools.pairwise(bins):
             assert c.low == pytest.approx(b.high)
 
 
 def test_whole_numbers_get_a_bar_each():
-    assert [(b.label, b.total) for b in histogram([of(1, 1, 3)], low=1, high=5, bins=4)] == [("1", 2), ("2", 0), ("3", 1), ("4", 0), ("5", 0)]
+    assert [(b.label, b.total) for b in histogram([of(1, 1, 3)], low=1, high=5, bins=4)] == [
+        ("1", 2),
+        ("2", 0),
+        ("3", 1),
+        ("4", 0),
+        ("5", 0),
+    ]
 
 
 def test_a_scale_ends_where_it_ends():

@@ -21,7 +21,17 @@ def few(tmp_path):
         for n in (1, 2, 3):
             source = run.source()
             for k in range(n):
-                run.call(source, "oasis/kind", f"call {k}", "yes", tokens=(100, 10), cost=0.01, seconds=2.0, at=1000.0 + k, role="llm")
+                run.call(
+                    source,
+                    "oasis/kind",
+                    f"call {k}",
+                    "yes",
+                    tokens=(100, 10),
+                    cost=0.01,
+                    seconds=2.0,
+                    at=1000.0 + k,
+                    role="llm",
+                )
             run.call(source, "", "answer it", "so be it", tokens=(1000, 50), cost=0.1, seconds=4.0, at=1000.0)
             run.make("oasis", source, [chat("Q?", "A.")] * (n > 1))
     return tmp_path
@@ -33,7 +43,10 @@ def test_the_estimate_is_the_mean_times_the_number_of_all(few):
     assert guess["tokens_in"]["mean"] == pytest.approx(1200 * 1000)
     assert guess["cost"]["mean"] == pytest.approx(0.12 * 1000)
     assert guess["rows"]["mean"] == pytest.approx(1000 * 2 / 3)
-    assert [(b["role"], b["calls"]["mean"]) for b in guess["by"]] == [("llm", pytest.approx(2000)), ("vlm", pytest.approx(1000))]
+    assert [(b["role"], b["calls"]["mean"]) for b in guess["by"]] == [
+        ("llm", pytest.approx(2000)),
+        ("vlm", pytest.approx(1000)),
+    ]
     assert orjson.loads(orjson.dumps(guess)) == guess
 
 

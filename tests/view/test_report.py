@@ -67,7 +67,10 @@ def test_the_page_is_complete_in_itself(out):
     page = Page(path.read_text())
     for tag, attrs in page.tags:
         for name in ("src", "href", "action", "poster", "data"):
-            assert (attrs.get(name) or "data:image/jpeg;base64,").startswith(("data:image/jpeg;base64,", "#")), (tag, attrs)
+            assert (attrs.get(name) or "data:image/jpeg;base64,").startswith(("data:image/jpeg;base64,", "#")), (
+                tag,
+                attrs,
+            )
         assert "style" not in attrs
         assert not [a for a in attrs if a.startswith("on")]
     assert not page.of("link")
@@ -90,7 +93,17 @@ def test_what_models_write_is_only_text(tmp_path, photos):
     def say(request):
         return EVIL + " What is it?" if request.open_turn else request.choices[0] if request.choices else EVIL
 
-    foveal.run("oasis", photos, model=Scripted(say, identity=EVIL), out=tmp_path / "evil", sensible=1, grounded=1, clarity=1, solvable=1, both=1)
+    foveal.run(
+        "oasis",
+        photos,
+        model=Scripted(say, identity=EVIL),
+        out=tmp_path / "evil",
+        sensible=1,
+        grounded=1,
+        clarity=1,
+        solvable=1,
+        both=1,
+    )
     page = Page(write_report(tmp_path / "evil").read_text())
     assert len(page.of("script")) == 1
     assert all((i["src"] or "").startswith("data:") for i in page.of("img"))
@@ -107,7 +120,11 @@ def test_the_funnel_is_drawn_to_scale(tmp_path):
             else:
                 run.end("oasis", source, *(("dropped", "garbled") if n < 7 else ("failed", "refused")))
     page = Page(write_report(tmp_path).read_text())
-    bars = [(r["class"], float(r["x"] or 0), float(r["width"] or 0)) for r in page.of("rect") if r.get("x") and r.get("height") == "10"]
+    bars = [
+        (r["class"], float(r["x"] or 0), float(r["width"] or 0))
+        for r in page.of("rect")
+        if r.get("x") and r.get("height") == "10"
+    ]
     assert bars[:3] == [("fill-kept", 0, 62.5), ("fill-dropped", 62.5, 25), ("fill-failed", 87.5, 12.5)]
 
 
@@ -142,7 +159,12 @@ def test_the_gallery_shows_some_of_every_reason(tmp_path):
 
 def test_quotas_fill_the_gallery_whatever_there_is():
     assert _quotas({"kept": 100, "dropped": 0, "failed": 0, "pending": 0}, 60)["kept"] == 60
-    assert _quotas({"kept": 3, "dropped": 2, "failed": 1, "pending": 0}, 60) == {"kept": 3, "dropped": 2, "failed": 1, "pending": 0}
+    assert _quotas({"kept": 3, "dropped": 2, "failed": 1, "pending": 0}, 60) == {
+        "kept": 3,
+        "dropped": 2,
+        "failed": 1,
+        "pending": 0,
+    }
     shared = _quotas({"kept": 1000, "dropped": 1000, "failed": 1000, "pending": 1000}, 60)
     assert (sum(shared.values()), shared["kept"]) == (60, 24)
 
@@ -161,7 +183,9 @@ def test_it_opens_in_a_browser(out):
         pytest.skip("no Chromium here")
     quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", *quiet, "--enable-logging=stderr", "--dump-dom"]
-    done = subprocess.run([*command, write_report(out).as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [*command, write_report(out).as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
     assert "CONSOLE" not in done.stderr
     page = Page(done.stdout)
     bars = [r["class"] for r in page.of("rect") if (r.get("class") or "").startswith("fill-")]
