@@ -1,7 +1,8 @@
 """`report.html`: one self-contained page about a run. It opens from disk, loads nothing, and trusts no text in it.
 
-Every text that a model or a file gave is escaped by the template engine; bars are SVG attributes, never style strings; the
-page's own policy (CSP) allows its one script and style sheet by their hashes, pictures from inside the page, and nothing else.
+Every text that a model or a file gave is escaped by the template engine; bars are SVG attributes, never style strings;
+the page's own policy (CSP) allows its one script and style sheet by their hashes, pictures from inside the page, and
+nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from foveal import __version__
 from foveal.errors import DiskFull, FovealError
 from foveal.recipe import find_step
 from foveal.view import numbers
-from foveal.view.analysis import Bin, Findings, Numbers, analyse, histogram, top, total
+from foveal.view.analysis import Bin, Findings, Numbers, Score, analyse, histogram, top, total
 from foveal.view.folder import Folder
 from foveal.view.history import Asked, End, Node, read_node
 from foveal.view.pictures import thumbnail_uri
@@ -214,13 +215,8 @@ def score_charts(found: Findings, knobs: Mapping[str, Mapping[str, Any]]) -> lis
     """Return a chart for each scoring prompt, its threshold drawn where a knob of its name holds one."""
     charts = []
     for score in found.scores.values():
-        short = score.name.rpartition("/")[2]
-        both = score.kept.n + score.other.n
-        read = f"{numbers.share(score.by_probs, both)} from token probabilities, {numbers.share(score.parsed, both)} parsed"
-        unread = f", {numbers.plural(score.unread, 'reply', 'replies')} unreadable" if score.unread else ""
-        means = f"mean {score.kept.mean:.2f} where kept" if score.kept.n else "none kept"
-        other = f", {score.other.mean:.2f} where not" if score.other.n else ""
-        note = f"{numbers.plural(both, 'score')}; {read}{unread}; {means}{other}"
+        short = score.name.rpartition("/")[2] or "the method's own words"
+        note = "; ".join(_score_notes(score))
         series = {"kept": score.kept, "not kept": score.other}
         fine = any(not v.is_integer() for s in series.values() for v in s.counts)
         axis: dict[str, Any] = {
@@ -230,6 +226,17 @@ def score_charts(found: Findings, knobs: Mapping[str, Mapping[str, Any]]) -> lis
         }
         charts.append(_chart(short, note, series, _mark(short, knobs.get(score.step, {})), **axis))
     return charts
+
+
+def _score_notes(score: Score) -> Iterator[str]:
+    both = score.kept.n + score.other.n
+    yield numbers.plural(both, "score")
+    ways = {"from token probabilities": score.by_probs, "parsed": score.parsed}
+    yield ", ".join(f"{numbers.share(n, both)} {way}" for way, n in ways.items() if n)
+    if score.unread:
+        yield f"{numbers.plural(score.unread, 'reply', 'replies')} unreadable"
+    means = {"where kept": score.kept, "where not": score.other}
+    yield "mean " + ", ".join(f"{values.mean:.2f} {where}" for where, values in means.items() if values.n)
 
 
 def _mark(name: str, knobs: Mapping[str, Any]) -> tuple[float, str] | None:
