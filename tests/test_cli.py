@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import sqlite3
@@ -17,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import make_pictures
 
+from conftest import make_pictures
 from foveal.cli import ALL_FAILED, BAD_SETUP, STOPPED, main
 
 RULES = """
@@ -135,19 +134,19 @@ def test_a_bad_set_up_is_one_sentence(foveal: Say, here: Path, words: tuple[str,
     assert not (here / "out" / "rows.jsonl").exists()
 
 
-def test_a_read_only_folder(here: Path) -> None:
-    if os.geteuid() == 0 and not shutil.which("setpriv"):
-        pytest.skip("root writes everywhere")
-    (here / "out").mkdir(mode=0o500)
-    run_as = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+def test_a_read_only_folder(foveal: Say, here: Path) -> None:
+    foveal(*RUN, "-o", "warm")
     for folder in (here, *here.parents[:2]):
         folder.chmod(0o755)
-    done = subprocess.run([*run_as, sys.executable, "-m", "foveal.cli", *RUN], capture_output=True, text=True)
-    if "No module named" in done.stderr or "Permission denied: '/" in done.stderr:
-        pytest.skip("the package cannot be read by another user")
-    assert done.returncode == BAD_SETUP
-    assert "cannot write to out: Permission denied" in done.stderr
-    assert "Traceback" not in done.stderr
+    (here / "out").mkdir(mode=0o555)
+    before = os.geteuid()
+    try:
+        if before == 0:
+            os.seteuid(65534)  # root writes everywhere
+        code, _, told = foveal(*RUN)
+    finally:
+        os.seteuid(before)
+    assert (code, told) == (BAD_SETUP, "foveal: cannot write to out: Permission denied\n")
 
 
 # --- bad pictures --------------------------------------------------------------------------------------------------
@@ -159,7 +158,9 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 def huge_png(side: int) -> bytes:
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    )
 
 
 def test_a_bad_picture_is_a_failed_record_and_harms_no_other(foveal: Say, here: Path) -> None:
@@ -176,7 +177,9 @@ def test_a_bad_picture_is_a_failed_record_and_harms_no_other(foveal: Say, here: 
         (here / "photos" / name).write_bytes(data)
     (here / "photos" / "lies.jpg").write_bytes(bad_ending := (here / "photos" / "p00005.png").read_bytes() + b"")
     (here / "photos" / "p00005.png").unlink()
-    (here / "photos" / os.fsdecode(b"\xff\xfe.png")).write_bytes(make_pictures(here / "other", 1, 99).joinpath("p00099.png").read_bytes())
+    (here / "photos" / os.fsdecode(b"\xff\xfe.png")).write_bytes(
+        make_pictures(here / "other", 1, 99).joinpath("p00099.png").read_bytes()
+    )
     assert bad_ending.startswith(b"\x89PNG")  # a PNG named .jpg is what it is: read
     code, out, _ = foveal(*RUN, "--json")
     records = json.loads(out)["records"]
@@ -252,8 +255,7 @@ def test_one_signal_waits_for_what_is_paid(
 
 
 def test_a_second_signal_stops_at_once(foveal: Say, here: Path, whole: tuple[int, bytes]) -> None:
-    process = start(*RUN, delay=0.02, before="scripted.Scripted.send = (lambda send: hang(send))(scripted.Scripted.send)"
-                    if False else HANG)  # fmt: skip
+    process = start(*RUN, before=HANG)
     wait_for_calls(process, here / "out", 10)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
@@ -291,7 +293,9 @@ def test_two_runs_at_once(foveal: Say, here: Path) -> None:
     assert "another process is writing out" in told
 
 
-@pytest.mark.parametrize("limit", [("--max-calls", "30"), ("--max-tokens", "900"), ("--max-cost", "0.0003"), ("--max-time", "0")])
+@pytest.mark.parametrize(
+    "limit", [("--max-calls", "30"), ("--max-tokens", "900"), ("--max-cost", "0.0003"), ("--max-time", "0")]
+)
 def test_a_budget_stops_and_continues(
     foveal: Say, here: Path, whole: tuple[int, bytes], limit: tuple[str, str]
 ) -> None:
@@ -311,7 +315,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))
 """
 
 
-@pytest.mark.parametrize("size", [4096, 100_000, 170_000, 230_000])
+@pytest.mark.parametrize("size", [4096, 100_000, 200_000])
 def test_a_full_disk_is_told_and_continued(foveal: Say, here: Path, whole: tuple[int, bytes], size: int) -> None:
     process = start(*RUN, delay=0, before=FULL.format(size=size))
     out, told = process.communicate(timeout=40)
@@ -420,7 +424,3 @@ def test_no_secret_reaches_the_run_folder(foveal: Say, here: Path, monkeypatch: 
     assert secret not in out + told + "".join(foveal("show")[1:])
     for path in [*(here / "out").rglob("*"), *(here / "other").rglob("*")]:
         assert path.is_dir() or secret.encode() not in path.read_bytes(), path
-
-
-def test_limits_of_files_are_restored() -> None:
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] in (resource.RLIM_INFINITY, -1)

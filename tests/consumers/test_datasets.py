@@ -41,7 +41,9 @@ def test_hub_folder(tmp_path, load):
     names = datasets.get_dataset_config_names(str(tmp_path))
     assert sorted(names) == ["contrast", "dpo", "items", "pictures", "sft"]
     for name in names:
-        assert datasets.Image() in (f.feature for f in load(str(tmp_path), name).features.values() if hasattr(f, "feature"))
+        assert datasets.Image() in (
+            f.feature for f in load(str(tmp_path), name).features.values() if hasattr(f, "feature")
+        )
     assert load(str(tmp_path), "items")[0]["choices"] == ["a", "b"]
     from huggingface_hub import DatasetCard
 
