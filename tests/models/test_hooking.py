@@ -1,4 +1,4 @@
-"""The sentinel rule on the shapes of chat templates there are; the templates are written here, not taken from models."""
+"""The sentinel rule on the shapes of chat templates there are; they are written here, not taken from models."""
 
 from __future__ import annotations
 
@@ -64,8 +64,12 @@ FAMILIES = {
     ),
     "Qwen3-VL": (chatml(QWEN), f"<|im_start|>user\n{QWEN}", "<|im_end|>", {"<|im_end|>", "<|im_start|>"}),
     "InternVL": (chatml("<IMG_CONTEXT>\n"), "<|im_start|>user\n<IMG_CONTEXT>\n", "<|im_end|>", {"<|im_end|>"}),
-    "LLaVA-1.5": (labelled("USER: ", "\nASSISTANT:", "<image>\n"), "USER: <image>\n", "", {"ASSISTANT:", "USER:", "</s>"}),
-    "LLaVA-1.6 Vicuna": (labelled("USER: ", " ASSISTANT:", "<image>\n"), "USER: <image>\n", "", {"ASSISTANT:", "USER:"}),
+    "LLaVA-1.5": (
+        labelled("USER: ", "\nASSISTANT:", "<image>\n"), "USER: <image>\n", "", {"ASSISTANT:", "USER:", "</s>"},
+    ),
+    "LLaVA-1.6 Vicuna": (
+        labelled("USER: ", " ASSISTANT:", "<image>\n"), "USER: <image>\n", "", {"ASSISTANT:", "USER:"},
+    ),
     "Mistral": (bracketed("[IMG]"), "<s>[INST][IMG]", "[/INST]", {"[/INST]", "[INST]"}),
     "Llama-3.2": (
         tagged("<|begin_of_text|>", "<|start_header_id|>{{ m.role }}<|end_header_id|>\n\n", "<|eot_id|>", "<|image|>",
@@ -90,17 +94,23 @@ FAMILIES = {
         "<|user|>\n<|image_1|>\n", "<|end|>", {"<|end|>", "<|assistant|>", "<|user|>"},
     ),
     "GLM-4V": (
-        tagged("[gMASK]<sop>", "<|{{ m.role }}|>\n", "", "<|begin_of_image|><|image|><|end_of_image|>", "<|assistant|>\n"),
+        tagged("[gMASK]<sop>", "<|{{ m.role }}|>\n", "", "<|begin_of_image|><|image|><|end_of_image|>",
+               "<|assistant|>\n"),
         "[gMASK]<sop><|user|>\n<|begin_of_image|><|image|><|end_of_image|>", "", {"<|assistant|>", "<|user|>"},
     ),
-    "DeepSeek-VL2": (labelled("<|User|>: ", "\n\n<|Assistant|>:", "<image>\n"), "<|User|>: <image>\n", "", {"<|Assistant|>:", "<|User|>"}),
+    "DeepSeek-VL2": (
+        labelled("<|User|>: ", "\n\n<|Assistant|>:", "<image>\n"), "<|User|>: <image>\n", "",
+        {"<|Assistant|>:", "<|User|>"},
+    ),
     "Kimi-VL": (
-        tagged("", "<|im_user|>{{ m.role }}<|im_middle|>", "<|im_end|>", "<|media_start|>image<|media_pad|><|media_end|>",
-               "<|im_assistant|>assistant<|im_middle|>"),
+        tagged("", "<|im_user|>{{ m.role }}<|im_middle|>", "<|im_end|>",
+               "<|media_start|>image<|media_pad|><|media_end|>", "<|im_assistant|>assistant<|im_middle|>"),
         "<|im_user|>user<|im_middle|><|media_start|>image<|media_pad|><|media_end|>", "<|im_end|>",
         {"<|im_end|>", "<|im_assistant|>", "<|im_user|>"},
     ),
-    "MiniCPM-V": (chatml("(<image>./</image>)\n"), "<|im_start|>user\n(<image>./</image>)\n", "<|im_end|>", {"<|im_end|>"}),
+    "MiniCPM-V": (
+        chatml("(<image>./</image>)\n"), "<|im_start|>user\n(<image>./</image>)\n", "<|im_end|>", {"<|im_end|>"},
+    ),
 }  # fmt: skip
 
 

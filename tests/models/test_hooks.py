@@ -1,4 +1,4 @@
-"""Open turns on each kind of server, in the shapes these servers answer in; and servers that silently answer instead."""
+"""Open turns on each kind of server, in the shapes they answer in; and servers that silently answer instead."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import PIXEL, Server, answer, backend, error, run, said
-from test_hooking import QWEN, chatml
 
 from foveal.errors import ModelFailed, ModelSetupError
 from foveal.models.template import jinja
 from foveal.models.wire import Message, Request
+from tests.models.servers import PIXEL, Server, answer, backend, error, run, said
+from tests.models.test_hooking import QWEN, chatml
 
 TEMPLATE = chatml(QWEN)
 HOOK = Request(

@@ -9,8 +9,6 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from servers import ask, backend, run
-from test_hooks import HOOK, TEMPLATE, WORDS, tokens
 
 from foveal.errors import ModelFailed
 from foveal.models.hooking import hf_messages, prefix_of
@@ -19,6 +17,8 @@ from foveal.models.scripted import Scripted
 from foveal.models.serve import app
 from foveal.models.template import jinja
 from foveal.models.wire import Reply, Request
+from tests.models.servers import ask, backend, run
+from tests.models.test_hooks import HOOK, TEMPLATE, WORDS, tokens
 
 
 class Shown(Scripted):
