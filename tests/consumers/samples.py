@@ -37,7 +37,8 @@ def chats() -> list[Record]:
 def pairs() -> list[Record]:
     """Preferences."""
     return [
-        Record((A if i % 2 else B,), Pair(f"Question {i}?", f"good {i}", f"bad {i}"), {"margin": i / 10}) for i in range(6)
+        Record((A if i % 2 else B,), Pair(f"Question {i}?", f"good {i}", f"bad {i}"), {"margin": i / 10})
+        for i in range(6)
     ]
 
 

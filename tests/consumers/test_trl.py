@@ -30,7 +30,9 @@ def processor():
     core.decoder = decoders.ByteLevel()
     special = ["<pad>", "<eos>", "<image>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    core.train_from_iterator(["a b"], trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet))
+    core.train_from_iterator(
+        ["a b"], trainers.BpeTrainer(vocab_size=300, special_tokens=special, initial_alphabet=alphabet)
+    )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", extra_special_tokens={"image_token": "<image>"}
     )
@@ -89,7 +91,10 @@ def test_dpo(processor, model, tmp_path):
         processing_class=processor,
     )  # fmt: skip
     batch = trainer.data_collator([data[i] for i in range(2)])
-    words = [processor.tokenizer.decode(row[mask.bool()]) for row, mask in zip(batch["input_ids"], batch["completion_mask"])]
+    words = [
+        processor.tokenizer.decode(row[mask.bool()])
+        for row, mask in zip(batch["input_ids"], batch["completion_mask"], strict=True)
+    ]
     assert [w.removesuffix("<|end|>") for w in words] == ["good 0", "good 1", "bad 0", "bad 1"]
     trainer.train()
     assert torch.isfinite(torch.tensor(trainer.state.log_history[0]["loss"]))
