@@ -200,7 +200,12 @@ def _sharegpt(records: Iterable[Record], folder: Folder, title: str, card: Mappi
             raise RecordFailed("no shape for sides with different pictures")
         system = turns[0].text if turns[0].role == "system" else ""
         said = [{"from": _FROM[t.role], "value": marked(t.content)} for t in turns if t.role != "system"]
-        row = {"conversations": said, "system": system, "images": [folder.image(i) for i in images], **lineage(record)}
+        row: dict[str, Any] = {
+            "conversations": said,
+            "system": system,
+            "images": [folder.image(i) for i in images],
+            **lineage(record),
+        }
         if isinstance(body, Pair):
             row |= {k: {"from": "gpt", "value": getattr(body, k)} for k in ("chosen", "rejected")}
         files["dpo" if isinstance(body, Pair) else "sft"].add(row)
