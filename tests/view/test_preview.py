@@ -4,13 +4,13 @@ import math
 
 import orjson
 import pytest
-from build import Run, chat
 
 import foveal
 from foveal.errors import RecipeError
 from foveal.models.scripted import Scripted
 from foveal.view import catalogue, preview
 from foveal.view.preview import estimate, spread
+from tests.view.build import Run, chat
 
 STEPS = [{"name": "oasis", "step": "oasis", "kind": "row"}]
 

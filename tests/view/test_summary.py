@@ -5,12 +5,12 @@ import itertools
 
 import orjson
 import pytest
-from build import STEPS, Run, chat
 from rich.console import Console
 
 from foveal.errors import StoreError
 from foveal.view.history import history_of as history
 from foveal.view.summary import summarise
+from tests.view.build import STEPS, Run, chat
 
 
 def show(renderable: object, width: int = 100) -> str:
