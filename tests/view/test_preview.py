@@ -81,7 +81,7 @@ def test_every_prompt_and_answer_is_shown(tmp_path, pictures, oasis_model: Scrip
     preview.show(tmp_path / "out", 4000)
     text = " ".join(capsys.readouterr().out.split())
     assert "record 4 of 4" in text
-    assert "(24x16 png, 0 kB)" in text
+    assert "24x16 png, 0 kB, " in text
     assert text.count("user (turn left open): ") == 4
     assert "Estimate for all 4,000 records, from 4" in text
     preview.show(tmp_path / "out", None, as_json=True)

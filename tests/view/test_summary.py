@@ -165,6 +165,16 @@ def test_markup_in_reasons_is_only_text(tmp_path):
     assert "[link=http://x]y[/link]" in text
 
 
+def test_what_models_write_cannot_command_the_terminal(tmp_path):
+    evil = "\x1b]0;owned\x07\x1b[2J\x9b31m"
+    with Run(tmp_path) as run:
+        source = run.source()
+        run.call(source, "p", evil, evil)
+        run.end("oasis", source, "failed", evil, evil, evil)
+    shown = show(summarise(tmp_path)) + show(history(tmp_path, source.id))
+    assert not [c for c in shown if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160]
+
+
 def test_history_has_calls_ends_and_children(tmp_path):
     sources, rows, _ = small_run(tmp_path)
     told = history(tmp_path, rows[1].id[:12]).to_json()
