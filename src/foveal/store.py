@@ -173,7 +173,7 @@ class _Writer(threading.Thread):
                 for sql, values in statements:
                     self.db.execute(sql, values)
             self.db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # whatever it is: those who wait must hear of it
             self.broken = DiskFull(f"the store cannot be written ({error}); make room, then run the same command again")
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import orjson
+
 from foveal.data import Broken, Source
 from foveal.errors import Dropped, MethodFailed, RecordFailed, RunStopped, SetupError
 from foveal.models.model import Model
@@ -193,9 +195,17 @@ class Flow:
 async def _collect(made: Any, children: list[Record]) -> None:
     if isinstance(made, AsyncIterator):
         async for child in made:
-            children.append(child)  # noqa: PERF401 - what came before a raise is kept
+            children.append(_writable(child))  # noqa: PERF401 - what came before a raise is kept
     elif (child := await made) is not None:
-        children.append(child)
+        children.append(_writable(child))
+
+
+def _writable(child: Any) -> Record:
+    """Return what a step made; raise what is wrong with it here, where it is the step's failure."""
+    if not isinstance(child, Record):
+        raise TypeError(f"it made {type(child).__name__}, not a Record")
+    orjson.dumps([child.id, dict(child.tags)], default=str)
+    return child
 
 
 def _failed(error: RecordFailed, children: Sequence[Record]) -> Outcome:
