@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -267,6 +267,35 @@ async def gather(*aws: Awaitable[Any], **named: Awaitable[Any]) -> Any:
     return dict(zip(named, results, strict=True)) if named else tuple(results)
 
 
+notes: ContextVar[list[str] | None] = ContextVar("notes", default=None)
+"""Reasons why branches of the present record ended, when others went on; set by the runner, shown in the report."""
+
+
+async def once(record: Awaitable[T]) -> AsyncIterator[T]:
+    """Make a branch of a single awaitable."""
+    yield await record
+
+
+async def branches(several: Iterable[AsyncIterator[Record]]) -> AsyncIterator[Record]:
+    """Yield what each branch yields; a branch that `keep` ends does not end the others.
+
+    Raises:
+        Dropped: every branch was dropped and none yielded; the first one's reason.
+    """
+    made, ends = 0, []
+    for branch in several:
+        try:
+            async for child in branch:
+                made += 1
+                yield child
+        except Dropped as end:
+            ends.append(end)
+    if ends and not made:
+        raise ends[0]
+    if (noted := notes.get()) is not None:
+        noted.extend(end.reason for end in ends)
+
+
 # --- as JSON -------------------------------------------------------------------------------------------------------
 
 
@@ -301,14 +330,14 @@ def body_to_json(body: Body) -> Any:
 
 def body_from_json(data: Any) -> Body:
     """Undo `body_to_json`."""
-    match data:
-        case None:
-            return None
-        case {"kind": "chat", "turns": turns}:
-            return Chat(turns_from_json(turns))
-        case {"kind": "pair", "prompt": prompt, "chosen": chosen, "rejected": rejected, **more}:
-            images = more.get("rejected_images"), more.get("chosen_images")
-            return Pair(turns_from_json(prompt), chosen, rejected, *images)
-        case {"kind": "item", "question": question, **more}:
-            return Item(question, more.get("answer", ""), tuple(more.get("choices", ())))
+    if data is None:
+        return None
+    match data["kind"]:
+        case "chat":
+            return Chat(turns_from_json(data["turns"]))
+        case "pair":
+            images = data.get("rejected_images"), data.get("chosen_images")
+            return Pair(turns_from_json(data["prompt"]), data["chosen"], data["rejected"], *images)
+        case "item":
+            return Item(data["question"], data.get("answer", ""), tuple(data.get("choices", ())))
     raise ValueError(f"not a body: {data!r}")

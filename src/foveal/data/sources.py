@@ -263,7 +263,7 @@ def _absolute(path: str) -> str:
 
 def _pictures(files: Iterator[str], base: str) -> Items:
     for path in files:
-        name = _short(path, base)
+        name = os.fsencode(_short(path, base)).decode(errors="replace")
         try:
             data = read_file(path)
             picture.inspect(data)

@@ -1,0 +1,1 @@
+"""Carrying records through steps, on this machine."""

@@ -1,0 +1,159 @@
+"""Table steps: pure functions of the whole set. A Table holds ids and the columns asked for, never pictures."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal
+
+from foveal.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Table:
+    """The records that came this far.
+
+    Attributes:
+        ids: their ids, in order.
+        load: fills a column on demand: "question", "answer", "picture" (the first image's digest), "dhash" (its 64-bit
+            perceptual hash, None when unreadable), or "tags.<name>".
+        dropped: id -> reason, of those that steps took out.
+        seed: of the recipe's name; the only randomness.
+    """
+
+    ids: tuple[str, ...]
+    load: Callable[[str, Sequence[str]], list[Any]]
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+
+    def column(self, name: str) -> list[Any]:
+        """Return one column, a value for each id."""
+        return self.load(name, self.ids)
+
+    def without(self, reasons: Mapping[str, str]) -> Table:
+        """Return the table without some ids, each with its reason."""
+        left = tuple(i for i in self.ids if i not in reasons)
+        return Table(left, self.load, {**self.dropped, **reasons}, self.seed)
+
+
+def words(text: str) -> list[str]:
+    """Return a text's words in lower case; in scripts without spaces, its letters."""
+    return re.findall(r"[^\W\d_぀-鿿가-힯]+|\d+|[぀-鿿가-힯]", text.casefold())
+
+
+def near_texts(texts: Sequence[str], at: float) -> Iterable[tuple[int, int]]:
+    """Yield (later, earlier) pairs of texts whose sets of words and word pairs have a Jaccard similarity >= `at`.
+
+    Exact, by prefix filtering (Bayardo et al., WWW 2007): with tokens in order of rarity, two similar sets share a
+    token among their first |x| - ceil(at * |x|) + 1.
+    """
+    bags = [_shingles(t) for t in texts]
+    rarity: dict[str, int] = defaultdict(int)
+    for bag in bags:
+        for token in bag:
+            rarity[token] += 1
+    index: dict[str, list[int]] = defaultdict(list)
+    for i, bag in enumerate(bags):
+        ordered = sorted(bag, key=lambda t: (rarity[t], t))
+        prefix = ordered[: len(ordered) - _at_least(at, len(ordered)) + 1]
+        candidates = {j for token in prefix for j in index[token]}
+        for j in sorted(candidates):
+            if _jaccard(bag, bags[j]) >= at:
+                yield i, j
+        for token in prefix:
+            index[token].append(i)
+
+
+def _shingles(text: str) -> frozenset[str]:
+    plain = words(text)
+    return frozenset(plain) | {f"{a} {b}" for a, b in pairwise(plain)} or frozenset({text})
+
+
+def _at_least(share: float, size: int) -> int:
+    return max(1, -int(-share * size // 1))
+
+
+def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
+    both = len(a & b)
+    return both / (len(a) + len(b) - both)
+
+
+def dedup(
+    table: Table,
+    by: Literal["question", "answer"] = "question",
+    at: float = 0.9,
+    within: Literal["image", "set"] = "image",
+    most: int = 1,
+) -> Table:
+    """Take out near-duplicate texts, keeping the first `most` of each group.
+
+    Args:
+        table: rows.
+        by: which text to compare.
+        at: Jaccard similarity of words and word pairs from which two texts are the same, above 0 and at most 1.
+        within: compare rows about the same picture, or all rows. Across pictures the same question is not the same row.
+        most: how many near-duplicates may stay.
+
+    Raises:
+        RecipeError: `at` or `most` is out of range.
+    """
+    if not 0 < at <= 1 or most < 1:
+        raise RecipeError(f"dedup: at={at} must be above 0 and at most 1, most={most} at least 1")
+    groups: dict[str, list[int]] = defaultdict(list)
+    pictures = table.column("picture") if within == "image" else [""] * len(table.ids)
+    for i, picture in enumerate(pictures):
+        groups[picture].append(i)
+    texts = table.column(by)
+    reasons: dict[str, str] = {}
+    for members in groups.values():
+        if len(members) > most:
+            reasons |= {
+                table.ids[members[i]]: f"near-duplicate {by}" for i in _surplus([texts[m] for m in members], at, most)
+            }
+    return table.without(reasons)
+
+
+def _surplus(texts: Sequence[str], at: float, most: int) -> list[int]:
+    similar: dict[int, set[int]] = defaultdict(set)
+    for later, earlier in near_texts(texts, at):
+        similar[later].add(earlier)
+    gone: set[int] = set()
+    for i in range(len(texts)):
+        if len(similar[i] - gone) >= most:
+            gone.add(i)
+    return sorted(gone)
+
+
+def near_pictures(table: Table, bits: int = 4) -> Table:
+    """Take out near-duplicate pictures, keeping the first of each group.
+
+    Args:
+        table: records with pictures.
+        bits: how many of the 64 bits of the perceptual hash (dHash) may differ, 0 to 16.
+
+    Raises:
+        RecipeError: `bits` is out of range.
+    """
+    if not 0 <= bits <= 16:
+        raise RecipeError(f"near_pictures: bits={bits} must be from 0 to 16")
+    seen: dict[tuple[int, int], list[int]] = defaultdict(list)
+    reasons = {}
+    for id_, code in zip(table.ids, table.column("dhash"), strict=True):
+        if code is None:
+            continue
+        bands = _bands(code, bits + 1)
+        if any((code ^ other).bit_count() <= bits for band in bands for other in seen[band]):
+            reasons[id_] = "near-duplicate picture"
+            continue
+        for band in bands:
+            seen[band].append(code)
+    return table.without(reasons)
+
+
+def _bands(code: int, count: int) -> list[tuple[int, int]]:
+    # Two codes that differ in at most count-1 bits agree in at least one of `count` bands (pigeonhole).
+    edges = [64 * k // count for k in range(count + 1)]
+    return [(k, (code >> low) & ((1 << (high - low)) - 1)) for k, (low, high) in enumerate(pairwise(edges))]
