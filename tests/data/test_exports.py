@@ -66,7 +66,7 @@ def test_what_has_no_shape_is_counted(tmp_path):
     report = export(records, "llava", tmp_path)
     assert report.rows == 1
     assert report.skipped == {
-        "no shape for a bare picture": 1, "no shape for a item": 1, "no shape for a pair": 1,
+        "no shape for a bare picture": 1, "no shape for an item": 1, "no shape for a pair": 1,
         "conversation does not end with the assistant": 1, "turns do not alternate": 1,
         "names a picture it does not have": 1, "not a picture": 1, "no shape for a system turn": 1,
         "text holds  ASSISTANT: ": 1,
@@ -88,7 +88,8 @@ def test_pictures_are_written_once_and_as_the_models_saw_them(tmp_path):
     rows = json.loads((tmp_path / "llava.json").read_text())
     assert len(list((tmp_path / "images").rglob("*.*"))) == 3
     assert rows[0]["image"] == rows[1]["image"] == f"images/{one.digest[:2]}/{one.digest}.png"
-    assert Pillow.open(tmp_path / rows[2]["image"]).size == (7, 9)
+    with Pillow.open(tmp_path / rows[2]["image"]) as plain:
+        assert plain.size == (7, 9)
     assert picture.inspect((tmp_path / rows[3]["image"]).read_bytes()).format == "png"
 
 

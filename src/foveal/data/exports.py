@@ -19,7 +19,7 @@ from foveal.data.card import write_card
 from foveal.data.folder import SHARD, Folder, Lines, portable
 from foveal.data.turns import forbidden, marked, ordered, picked, pieces, shown, spoken
 from foveal.errors import RecipeError, RecordFailed, nearest
-from foveal.record import Chat, Image, Pair, Record, Turn, body_to_json
+from foveal.record import Chat, Image, Item, Pair, Record, Turn, body_to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,10 @@ def body_of(record: Record, *kinds: type) -> Any:
     """
     if isinstance(record.body, kinds):
         return record.body
-    what = "a bare picture" if record.body is None else f"a {type(record.body).__name__.lower()}"
-    raise RecordFailed(f"no shape for {what}")
+    raise RecordFailed(f"no shape for {_NAMES[type(record.body)]}")
+
+
+_NAMES: Mapping[type, str] = {type(None): "a bare picture", Chat: "a conversation", Pair: "a pair", Item: "an item"}
 
 
 def chat_of(record: Record) -> tuple[tuple[Turn, ...], tuple[Image, ...]]:
