@@ -57,7 +57,9 @@ def test_a_users_file_stands_in(prompts: Prompts, tmp_path: Path, place: str) ->
     assert changed["kind"] != before["kind"] == prompts.digests()["kind"]
 
 
-def test_the_first_folder_wins_and_the_methods_own_place_before_the_common_one(prompts: Prompts, tmp_path: Path) -> None:
+def test_the_first_folder_wins_and_the_methods_own_place_before_the_common_one(
+    prompts: Prompts, tmp_path: Path
+) -> None:
     for place in ("a/kind.md", "a/mine/kind.md", "b/kind.md"):
         path = tmp_path / place
         path.parent.mkdir(parents=True, exist_ok=True)

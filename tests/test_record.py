@@ -82,7 +82,11 @@ def test_the_order_of_pictures_is_part_of_a_record() -> None:
 
 def test_ids_are_what_they_were() -> None:
     # Change this and every store of every user is paid for again.
-    assert (ONE.digest, Record((ONE,)).id, BASE.id) == ('9f53f347331267e2f8dca6d9354522d9', 'a89fe130ee96569d0d0bb31bbc099368', '402268ddfa24069bde1fccebd7d5b8b4')
+    assert (ONE.digest, Record((ONE,)).id, BASE.id) == (
+        "9f53f347331267e2f8dca6d9354522d9",
+        "a89fe130ee96569d0d0bb31bbc099368",
+        "402268ddfa24069bde1fccebd7d5b8b4",
+    )
 
 
 @given(st.lists(st.binary(max_size=3), max_size=4), st.lists(st.binary(max_size=3), max_size=4))

@@ -188,7 +188,10 @@ TREES = st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.text(ma
                      max_leaves=8)  # fmt: skip
 
 
-@given(st.dictionaries(st.text(max_size=4), TREES, min_size=1, max_size=3), st.sampled_from(["{}", "So: {} Good.", "```json\n{}\n```"]))
+@given(
+    st.dictionaries(st.text(max_size=4), TREES, min_size=1, max_size=3),
+    st.sampled_from(["{}", "So: {} Good.", "```json\n{}\n```"]),
+)
 def test_json_comes_back_whatever_stands_around_it(value: dict[str, Any], around: str) -> None:
     import json
 
