@@ -159,7 +159,9 @@ def chunk(name: bytes, data: bytes) -> bytes:
 
 def huge_png(side: int) -> bytes:
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    )
 
 
 def test_a_bad_picture_is_a_failed_record_and_harms_no_other(foveal: Say, here: Path) -> None:
@@ -176,7 +178,9 @@ def test_a_bad_picture_is_a_failed_record_and_harms_no_other(foveal: Say, here: 
         (here / "photos" / name).write_bytes(data)
     (here / "photos" / "lies.jpg").write_bytes(bad_ending := (here / "photos" / "p00005.png").read_bytes() + b"")
     (here / "photos" / "p00005.png").unlink()
-    (here / "photos" / os.fsdecode(b"\xff\xfe.png")).write_bytes(make_pictures(here / "other", 1, 99).joinpath("p00099.png").read_bytes())
+    (here / "photos" / os.fsdecode(b"\xff\xfe.png")).write_bytes(
+        make_pictures(here / "other", 1, 99).joinpath("p00099.png").read_bytes()
+    )
     assert bad_ending.startswith(b"\x89PNG")  # a PNG named .jpg is what it is: read
     code, out, _ = foveal(*RUN, "--json")
     records = json.loads(out)["records"]
@@ -291,7 +295,9 @@ def test_two_runs_at_once(foveal: Say, here: Path) -> None:
     assert "another process is writing out" in told
 
 
-@pytest.mark.parametrize("limit", [("--max-calls", "30"), ("--max-tokens", "900"), ("--max-cost", "0.0003"), ("--max-time", "0")])
+@pytest.mark.parametrize(
+    "limit", [("--max-calls", "30"), ("--max-tokens", "900"), ("--max-cost", "0.0003"), ("--max-time", "0")]
+)
 def test_a_budget_stops_and_continues(
     foveal: Say, here: Path, whole: tuple[int, bytes], limit: tuple[str, str]
 ) -> None:

@@ -275,7 +275,9 @@ def test_a_table_step_alone(mine: str, pictures: Pictures, tmp_path: Path) -> No
     (photos / "x.png").write_bytes(b"")
     run = foveal.run({"name": "r", "steps": ["near_pictures"]}, photos, out=tmp_path / "out", knobs=["bits=0"])
     assert run.rows == 1  # pictures of one colour all hash alike
-    sources = [orjson.loads(line)["tags"]["source"] for line in (tmp_path / "out" / "rows.jsonl").read_bytes().splitlines()]
+    sources = [
+        orjson.loads(line)["tags"]["source"] for line in (tmp_path / "out" / "rows.jsonl").read_bytes().splitlines()
+    ]
     assert sources == ["p00000.png"]
 
 

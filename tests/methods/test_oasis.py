@@ -101,7 +101,12 @@ def test_who_sees_the_picture(go: Callable[..., Run]) -> None:
     go(Scripted([]), models={"vlm": vlm, "llm": llm}, samples=1)
     asked = Judge(), Judge()
     go(Scripted([]), 2, models={"vlm": asked[0], "llm": asked[1]})
-    shown = {prompt_of(r) for m in (vlm, llm, *asked) for r in m.asked if any(not isinstance(p, str) for p in r.messages[0].parts)}
+    shown = {
+        prompt_of(r)
+        for m in (vlm, llm, *asked)
+        for r in m.asked
+        if any(not isinstance(p, str) for p in r.messages[0].parts)
+    }
     unseen = {prompt_of(r) for m in (vlm, llm, *asked) for r in m.asked} - shown
     assert shown == {"hook", "grounded", "clarity", "solvable", "answer", "caption_true"}
     assert unseen == {"kind", "sensible", "caption_fluent", "caption_rich"}
@@ -203,7 +208,9 @@ def test_one_text_of_two_ends_and_the_other_goes_on(go: Callable[..., Run], tmp_
     assert (turns(row)[0], row.tags["sample"]) == ("How many cups are there?", 1)
     assert (run.progress.kept, run.progress.dropped.total()) == (1, 0)
     with sqlite3.connect(tmp_path / "out" / "store.db") as db:
-        assert db.execute("SELECT detail FROM units WHERE step='oasis'").fetchone() == ("some branches ended: 1 × garbled",)
+        assert db.execute("SELECT detail FROM units WHERE step='oasis'").fetchone() == (
+            "some branches ended: 1 × garbled",
+        )
 
 
 def test_the_same_text_twice_is_taken_out(go: Callable[..., Run]) -> None:
@@ -253,7 +260,12 @@ def test_one_of_several_is_dropped(go: Callable[..., Run]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "extracted"),
-    [("What is red?", False), ("What is red? And what is blue?", True), ("Is it\nred?", True), ("Count the cups", False)],
+    [
+        ("What is red?", False),
+        ("What is red? And what is blue?", True),
+        ("Is it\nred?", True),
+        ("Count the cups", False),
+    ],
 )
 def test_a_single_sentence_needs_no_extraction(go: Callable[..., Run], text: str, extracted: bool) -> None:
     model = Judge(hook=text, extract='{"instructions": ["What is red?"]}')

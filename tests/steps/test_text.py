@@ -48,7 +48,15 @@ def test_special_tokens_go(text: str, left: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("One.", 1), ("No mark", 1), ("", 1), ("One. Two?", 2), ("Really?! Yes...", 2), ("3.5 metres", 1), ("一。二。", 2)],
+    [
+        ("One.", 1),
+        ("No mark", 1),
+        ("", 1),
+        ("One. Two?", 2),
+        ("Really?! Yes...", 2),
+        ("3.5 metres", 1),
+        ("一。二。", 2),
+    ],
 )
 def test_sentences(text: str, count: int) -> None:
     assert sentences(text) == count
