@@ -83,9 +83,9 @@ def test_what_datasets_writes_is_read(tmp_path):
 def test_what_trl_users_have_is_read(tmp_path):
     """The shape of the trl-lib vision data sets: messages as text, pictures in a list."""
     messages = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "That."}]
-    features = datasets.Features(
-        {"images": datasets.List(datasets.Image()), "messages": datasets.List({"role": datasets.Value("string"), "content": datasets.Value("string")})}
-    )  # fmt: skip
+    text = datasets.Value("string")
+    said = datasets.List({"role": text, "content": text})
+    features = datasets.Features({"images": datasets.List(datasets.Image()), "messages": said})
     data = datasets.Dataset.from_dict(
         {"images": [[{"bytes": A.data(), "path": None}]], "messages": [messages]}, features=features
     )

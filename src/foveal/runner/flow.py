@@ -19,7 +19,7 @@ from foveal.data import Broken, Source
 from foveal.errors import Dropped, MethodFailed, RecordFailed, RunStopped, SetupError
 from foveal.models.model import Model
 from foveal.recipe import Bound
-from foveal.record import Record, Scope, digest, notes, scope
+from foveal.record import MEMORY, Image, Record, Scope, digest, notes, scope
 from foveal.runner.rows import Row, to_record
 from foveal.store import Meter, Outcome, Recording, Store, recording
 
@@ -162,6 +162,8 @@ class Flow:
             rows = self.store.children(bound.label, record.id)
             return known[1], [to_record(Row(*r), self.store, self.read) for r in rows]
         children, outcome = await self._call(bound, seq, record)
+        if made := _made(children):
+            await asyncio.to_thread(self.store.keep_images, made)
         await self.store.write_now(self.store.outcome_rows(bound.label, record, children, outcome, print_))
         return outcome, children
 
@@ -190,6 +192,11 @@ class Flow:
             notes.reset(tokens[1])
             scope.reset(tokens[2])
         return _once_each(children), _with_notes(outcome, noted)
+
+
+def _made(children: Sequence[Record]) -> list[Image]:
+    """Return the pictures that a step made, which lie nowhere yet."""
+    return [image for child in children for image in child.images if image.source == MEMORY]
 
 
 async def _collect(made: Any, children: list[Record]) -> None:

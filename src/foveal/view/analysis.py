@@ -228,7 +228,7 @@ def _read_calls(folder: Folder, found: Findings) -> None:
     every = max(1, math.ceil(found.calls / MOST_CALLS))
     sql = f"""SELECT c.step, c.prompt, c.request, c.reply, c.seconds, u.status
               FROM {folder.calls} c JOIN met ON met.id=c.record
-              LEFT JOIN units u ON u.step=c.step AND u.record=c.record AND u.run=?
+              LEFT JOIN units u ON u.step=c.step AND u.record=c.record AND +u.run=?
               WHERE c.rowid % ? = 0"""  # noqa: S608
     for step, prompt, request, reply, seconds, status in folder.query(sql, (folder.run, every)):
         found.calls_read += 1
