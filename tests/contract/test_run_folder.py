@@ -17,6 +17,11 @@ from foveal.models.scripted import Scripted
 from foveal.store import MIGRATIONS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "run-folder.md").read_text(encoding="utf-8")
+RULES = """
+- {match: hook, say: "What is it?"}
+- {match: "caption", say: instruction}
+- {match: ".", say: "5"}
+"""
 TREE = {"recipe.yaml", "run.json", "store.db", "rows.jsonl", "lock"}
 
 
@@ -34,7 +39,7 @@ def test_the_tree(folder: Path) -> None:
 
 
 def test_the_tree_of_the_command_line(pictures: Callable[..., Path], tmp_path: Path) -> None:
-    (tmp_path / "s.yaml").write_text('- {match: hook, say: "What is it?"}\n- {match: "caption", say: instruction}\n- {match: ".", say: "5"}\n')
+    (tmp_path / "s.yaml").write_text(RULES)
     words = ["run", "oasis", pictures(2), "-o", tmp_path / "out", "--quiet", "--export", "llava", "--model"]
     assert main([*map(str, words), f"scripted:{tmp_path / 's.yaml'}"]) == 0
     assert {p.name for p in (tmp_path / "out").iterdir()} == {*TREE, "report.html", "export"}
@@ -86,7 +91,7 @@ def test_what_was_run(folder: Path) -> None:
 
 
 def test_a_recipe_as_run_runs_again(pictures: Callable[..., Path], tmp_path: Path) -> None:
-    (tmp_path / "s.yaml").write_text('- {match: hook, say: "What is it?"}\n- {match: "caption", say: instruction}\n- {match: ".", say: "5"}\n')
+    (tmp_path / "s.yaml").write_text(RULES)
     model, out = f"scripted:{tmp_path / 's.yaml'}", tmp_path / "out"
     first = foveal.run("oasis", pictures(3), model=model, out=out, clarity=2)
     again = foveal.run(out / "recipe.yaml", out=out)

@@ -8,12 +8,12 @@ import typing
 import pytest
 
 from foveal.models.model import Model
-from foveal.recipe import KINDS, Step, all_methods, bind, recipe_of
+from foveal.recipe import KINDS, Recipe, Step, all_methods, bind, recipe_of
 from foveal.record import Record
 from foveal.view.catalogue import arguments
 
 METHODS = all_methods()
-RESERVED = {"model", "record", "limit", "budget", "prompts", "seed", "export", "name", "source", "models", "steps", "out"}
+RESERVED = {*Recipe.model_fields, "model", "what", "store", "watch", "knobs"}
 """What `foveal.run` takes for itself: a knob or role of this name could not be set."""
 
 
@@ -62,11 +62,7 @@ def test_its_recipe_binds(step: Step) -> None:
     assert plan.recipe.name == step.name
 
 
-def test_its_prompts_parse_and_are_used(step: Step) -> None:
-    if step.prompts is None:
-        return
-    step.prompts.check()
-    source = inspect.getsource(step.module)
-    for name in step.prompts.names():
-        stem = name.rpartition("_")[0] or name
-        assert name in source or stem in source or name in inspect.getsource(inspect.getmodule(step.call) or step.module) or name == "propose"
+def test_its_prompts_can_be_read(step: Step) -> None:
+    if step.prompts is not None:
+        step.prompts.check()
+        assert step.prompts.names()

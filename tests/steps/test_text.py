@@ -25,7 +25,29 @@ def test_no_texts(text: str) -> None:
 
 
 def test_a_list_is_not_going_round_in_circles() -> None:
-    assert not circling(["the", "first", "is", "red", "and", "the", "second", "is", "blue", "and", "the", "third", "is", "green", "and", "so", "on", "it", "goes"])
+    assert not circling(
+        [
+            "the",
+            "first",
+            "is",
+            "red",
+            "and",
+            "the",
+            "second",
+            "is",
+            "blue",
+            "and",
+            "the",
+            "third",
+            "is",
+            "green",
+            "and",
+            "so",
+            "on",
+            "it",
+            "goes",
+        ]
+    )
     assert circling(("what is the colour of it " * 6).split())
 
 
