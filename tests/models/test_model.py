@@ -158,7 +158,8 @@ JSON = {
     '{"a": "\\ud83d\\ude00"}': {"a": "😀"},
     " \n [1]\n": [1],
 }
-NO_JSON = ["", "no", "{", "{'a': 1}", '{"a": 1', "[" * 100_000, '{"a":' * 100_000, '{"a": "\\ud800"}', "```", "9" * 5000,
+DEEP = 100_000
+NO_JSON = ["", "no", "{", "{'a': 1}", '{"a": 1', "[" * DEEP, '{"a":' * DEEP, '{"a": "\\ud800"}', "```", "9" * 5000,
            "``` " * 9, "\ufffd"]  # fmt: skip
 
 
@@ -179,9 +180,10 @@ def test_any_text_is_json_or_bad_shape(text: str) -> None:
         read_json(text)
 
 
-TREES = st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5),
-                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-                     max_leaves=8)  # fmt: skip
+LEAVES = st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=5)
+TREES = st.recursive(
+    LEAVES, lambda t: st.lists(t, max_size=3) | st.dictionaries(st.text(max_size=3), t, max_size=3), max_leaves=8
+)
 
 
 @given(
