@@ -543,7 +543,7 @@ def run(
     """
     fields = {k: settings.pop(k) for k in tuple(settings) if k in Recipe.model_fields}
     given = {**({"model": model} if model is not None else {}), **(models or {})}
-    written = [*knobs, *(f"{k}={orjson.dumps(v).decode()}" for k, v in settings.items())]
+    written = [*knobs, *(f"{k}={v if isinstance(v, str) else orjson.dumps(v).decode()}" for k, v in settings.items())]
     plan, opened = plan_of(what, source, given, written, **fields)
     folder = Path(out or plan.recipe.out or "out")
     finished = wait(run_plan(plan, opened, folder, Path(store) if store else None, watch))
