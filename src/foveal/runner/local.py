@@ -101,6 +101,7 @@ class Session:
     folder: Path
     store: Store
     progress: Progress
+    calls: Path | None = None
     models: dict[str, Model] = field(default_factory=dict)
 
     @property
@@ -277,7 +278,8 @@ def _describe(session: Session) -> dict[str, Any]:
     about = {"name": recipe.name, "source": recipe.source, "limit": recipe.limit, "seed": recipe.seed}
     packages = {p: _version(p) for p in ("aiohttp", "pillow", "pydantic", "onnxruntime", "transformers")}
     versions = {"foveal": __version__, "python": platform.python_version(), **{k: v for k, v in packages.items() if v}}
-    return {**about, "steps": steps, "models": models, "versions": versions}
+    shared = {"calls": str(session.calls.resolve())} if session.calls else {}
+    return {**about, "steps": steps, "models": models, "versions": versions, **shared}
 
 
 def _version(package: str) -> str:
@@ -348,7 +350,7 @@ async def run_plan(
     _check_folder(folder, plan.recipe)
     store = Store(folder, calls)
     progress = Progress(Meter(plan.budget), total=source.count())
-    session = Session(plan, source, folder, store, progress)
+    session = Session(plan, source, folder, store, progress, calls)
     try:
         with overriding(tuple(Path(p) for p in plan.recipe.prompts)):
             _check_prompts(plan)
