@@ -164,7 +164,7 @@ def transformers_serve(folder: Path) -> Iterator[str]:
             if server.poll() is not None:
                 pytest.skip("transformers serve does not start here")
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)  # noqa: S310
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1)
                 break
             except OSError:
                 time.sleep(0.5)

@@ -56,8 +56,8 @@ def make(folder: Path) -> Path:
     model.save_pretrained(folder)
     pictures = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
     processor = LlavaProcessor(
-        image_processor=pictures, tokenizer=tokenizer, patch_size=14, vision_feature_select_strategy="default", image_token="<image>",
-        num_additional_image_tokens=1, chat_template=TEMPLATE,
+        image_processor=pictures, tokenizer=tokenizer, patch_size=14, vision_feature_select_strategy="default",
+        image_token="<image>", num_additional_image_tokens=1, chat_template=TEMPLATE,
     )  # fmt: skip
     processor.save_pretrained(folder)
     return folder
