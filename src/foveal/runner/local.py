@@ -101,6 +101,7 @@ class Session:
     folder: Path
     store: Store
     progress: Progress
+    calls: Path | None = None
     models: dict[str, Model] = field(default_factory=dict)
 
     @property
@@ -201,7 +202,8 @@ async def _gather_source(session: Session, label: str) -> None:
 
 def _table_step(session: Session, before: Sequence[Bound], bound: Bound) -> None:
     session.store.flush()
-    ids = tuple(row.id for row in survivors(session.store, before))
+    # With no step before it, what the source could not read or gave twice has ended under this label already.
+    ids = tuple(row.id for row in survivors(session.store, before) if not session.store.status(bound.label, row.id))
     seed = int(digest(session.plan.recipe.name, str(session.plan.recipe.seed))[:8], 16)
     table = Table(ids, lambda name, wanted: _column(session, name, wanted), {}, seed)
     after = bound.step.call(table, **bound.knobs)
@@ -276,7 +278,8 @@ def _describe(session: Session) -> dict[str, Any]:
     about = {"name": recipe.name, "source": recipe.source, "limit": recipe.limit, "seed": recipe.seed}
     packages = {p: _version(p) for p in ("aiohttp", "pillow", "pydantic", "onnxruntime", "transformers")}
     versions = {"foveal": __version__, "python": platform.python_version(), **{k: v for k, v in packages.items() if v}}
-    return {**about, "steps": steps, "models": models, "versions": versions}
+    shared = {"calls": str(session.calls.resolve())} if session.calls else {}
+    return {**about, "steps": steps, "models": models, "versions": versions, **shared}
 
 
 def _version(package: str) -> str:
@@ -347,7 +350,7 @@ async def run_plan(
     _check_folder(folder, plan.recipe)
     store = Store(folder, calls)
     progress = Progress(Meter(plan.budget), total=source.count())
-    session = Session(plan, source, folder, store, progress)
+    session = Session(plan, source, folder, store, progress, calls)
     try:
         with overriding(tuple(Path(p) for p in plan.recipe.prompts)):
             _check_prompts(plan)
@@ -499,7 +502,7 @@ def plan_of(
         given["source"] = [str(s) for s in source] if isinstance(source, list | tuple) else str(source)
     named = {role: spec for role, spec in (models or {}).items() if not isinstance(spec, Backend)}
     data = recipe.model_dump() | given | {"models": {**recipe.models, **named}}
-    recipe = with_knobs(parse_recipe(data, recipe.name), knobs)
+    recipe = with_knobs(parse_recipe(data, recipe.name), knobs, beside)
     plan = with_backends(bind(recipe, beside), {r: b for r, b in (models or {}).items() if isinstance(b, Backend)})
     if recipe.source is None:
         raise RecipeError(
@@ -542,7 +545,7 @@ def run(
     """
     fields = {k: settings.pop(k) for k in tuple(settings) if k in Recipe.model_fields}
     given = {**({"model": model} if model is not None else {}), **(models or {})}
-    written = [*knobs, *(f"{k}={orjson.dumps(v).decode()}" for k, v in settings.items())]
+    written = [*knobs, *(f"{k}={v if isinstance(v, str) else orjson.dumps(v).decode()}" for k, v in settings.items())]
     plan, opened = plan_of(what, source, given, written, **fields)
     folder = Path(out or plan.recipe.out or "out")
     finished = wait(run_plan(plan, opened, folder, Path(store) if store else None, watch))
