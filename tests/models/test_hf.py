@@ -146,6 +146,7 @@ def test_behind_our_own_server_the_whole_http_path_hooks(folder: Path) -> None:
 def transformers_serve(folder: Path) -> Iterator[str]:
     pytest.importorskip("uvicorn")
     pytest.importorskip("openai")
+    pytest.importorskip("accelerate")
     port = "18765"
     command = [
         sys.executable,
@@ -157,10 +158,11 @@ def transformers_serve(folder: Path) -> Iterator[str]:
         "--host",
         "127.0.0.1",
     ]
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    (cache := folder / "hub").mkdir()
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(cache), "CUDA_VISIBLE_DEVICES": ""}
     server = subprocess.Popen([*command, str(folder)], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(120):
+        for _ in range(240):
             if server.poll() is not None:
                 pytest.skip("transformers serve does not start here")
             try:
