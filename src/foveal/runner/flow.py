@@ -69,7 +69,7 @@ class Flow:
     progress: Progress
     read: Callable[[str], bytes]
     seed: int = 0
-    last: bool = True
+    first: bool = True
     stopped: RunStopped | None = None
     broken: BaseException | None = None
     _active: set[asyncio.Task[None]] = field(default_factory=set)
@@ -131,7 +131,8 @@ class Flow:
         except RunStopped as stop:
             self.stopped = self.progress.meter.stop = self.stopped or stop
             return
-        self._count(outcome, rows)
+        if self.first:
+            self._count(outcome, rows)
 
     def _count(self, outcome: Outcome, rows: int) -> None:
         p = self.progress
