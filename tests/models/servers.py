@@ -20,7 +20,7 @@ Chat = Callable[[dict[str, Any], int], Any]
 PIXEL = Image.of(b"\x89PNG not really", "test")
 
 
-def run(work: Coroutine[Any, Any, T], seconds: float = 20) -> T:
+def run(work: Coroutine[Any, Any, T], seconds: float = 60) -> T:
     return asyncio.run(asyncio.wait_for(work, seconds))
 
 
