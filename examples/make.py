@@ -1,6 +1,6 @@
 """Draw examples/pictures again: small scenes of cut-outs that may be passed on, on plain and graded grounds.
 
-    python examples/make.py            # needs npm, apt-get and: pip install 'foveal[small]' resvg-py
+python examples/make.py            # needs npm, apt-get and: pip install 'foveal[small]' resvg-py
 """
 
 from __future__ import annotations
