@@ -1,6 +1,6 @@
 """Measure the embedded model on held-out scenes and print every figure the card quotes.
 
-    python small/evaluate.py --features build/small/features [--weights build/small] [--out small/evaluation.json]
+python small/evaluate.py --features build/small/features [--weights build/small] [--out small/evaluation.json]
 """
 
 from __future__ import annotations
@@ -122,13 +122,21 @@ def yes_no(bench: Bench) -> dict[str, float]:
     yes = [said.startswith("Yes") for said in bench.texts(asked)]
     hits = [y for y, t in zip(yes, truth, strict=True) if t]
     rejections = [not y for y, t in zip(yes, truth, strict=True) if not t]
-    return {"balanced": rounded((np.mean(hits) + np.mean(rejections)) / 2), "yes when there": rounded(np.mean(hits)), "no when not": rounded(np.mean(rejections))}
+    return {
+        "balanced": rounded((np.mean(hits) + np.mean(rejections)) / 2),
+        "yes when there": rounded(np.mean(hits)),
+        "no when not": rounded(np.mean(rejections)),
+    }
 
 
 def topics(bench: Bench) -> dict[str, float]:
     """Exact answers by topic of question."""
     rng = random.Random(12)
-    facts = [(i, fact(scene, rng, NOUNS, ("exists", "describe", "background"))) for i, scene in enumerate(bench.scenes) for _ in range(2)]
+    facts = [
+        (i, fact(scene, rng, NOUNS, ("exists", "describe", "background")))
+        for i, scene in enumerate(bench.scenes)
+        for _ in range(2)
+    ]
     said = bench.texts([(i, made.question) for i, made in facts])
     right: dict[str, list[bool]] = {}
     for (_, made), text in zip(facts, said, strict=True):
@@ -140,17 +148,26 @@ def judging(bench: Bench) -> dict[str, float]:
     """AUC of each score against the truth: 5 against worse, as the method's thresholds cut."""
     rng = random.Random(13)
     found = {}
-    for name, low, image in (("grounded", 3, True), ("solvable", 3, True), ("clarity", 3, True), ("sensible", 4, False)):
+    for name, low, image in (
+        ("grounded", 3, True),
+        ("solvable", 3, True),
+        ("clarity", 3, True),
+        ("sensible", 4, False),
+    ):
         texts = [(i, to_judge(scene, rng, NOUNS)) for i, scene in enumerate(bench.scenes)]
         scores = bench.scores([(i, P[name](instruction=t.text)) for i, t in texts], image)
         found[name] = auc(scores, [getattr(t, name) > low for _, t in texts])
     pairs = [(i, caption_to_judge(scene, rng, NOUNS)) for i, scene in enumerate(bench.scenes)]
-    found["caption_true"] = auc(bench.scores([(i, P.caption_true(caption=c)) for i, (c, _) in pairs]), [s == 5 for _, (_, s) in pairs])
+    found["caption_true"] = auc(
+        bench.scores([(i, P.caption_true(caption=c)) for i, (c, _) in pairs]), [s == 5 for _, (_, s) in pairs]
+    )
     words = [(i, caption(scene, rng)) for i, scene in enumerate(bench.scenes)]
     rich = [richness(bench.scenes[i], c) >= 4 for i, c in words]
     found["caption_rich"] = auc(bench.scores([(i, P.caption_rich(caption=c)) for i, c in words], False), rich)
     rated = [(i, rated_answer(scene, rng, NOUNS)) for i, scene in enumerate(bench.scenes)]
-    found["answer_good"] = auc(bench.scores([(i, t.turns[0].text) for i, t in rated]), [t.turns[1].text == "5" for _, t in rated])
+    found["answer_good"] = auc(
+        bench.scores([(i, t.turns[0].text) for i, t in rated]), [t.turns[1].text == "5" for _, t in rated]
+    )
     return found
 
 
@@ -168,7 +185,9 @@ OPENINGS = "Is Are Can Does What Which Where How Name Tell List Count Describe W
 def well_formed(text: str) -> bool:
     """Tell whether a hooked text reads as a whole question, request, caption or numbered list."""
     lines = [re.sub(r"^\d\. ", "", line) for line in text.split("\n")]
-    return bool(lines) and all(line and line[0].isupper() and line[-1] in ".?" and len(line.split()) > 1 for line in lines)
+    return bool(lines) and all(
+        line and line[0].isupper() and line[-1] in ".?" and len(line.split()) > 1 for line in lines
+    )
 
 
 def hooking(bench: Bench) -> dict[str, float]:
@@ -194,7 +213,10 @@ def hooking(bench: Bench) -> dict[str, float]:
 
 def survivors(bench: Bench, questions: list[tuple[int, str]]) -> list[bool]:
     """Tell which instructions pass the recipe's thresholds."""
-    marks = {name: bench.scores([(i, P[name](instruction=t)) for i, t in questions], name != "sensible") for name in ("sensible", "grounded", "clarity", "solvable")}
+    marks = {
+        name: bench.scores([(i, P[name](instruction=t)) for i, t in questions], name != "sensible")
+        for name in ("sensible", "grounded", "clarity", "solvable")
+    }
     return [
         s >= 4.5 and g >= 4.5 and c >= 3 and v >= 3 and c + v >= 7
         for s, g, c, v in zip(marks["sensible"], marks["grounded"], marks["clarity"], marks["solvable"], strict=True)

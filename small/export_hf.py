@@ -25,10 +25,21 @@ from foveal.models.small.tokenizer import ASSISTANT, END, IMAGE, PAD, SYSTEM, US
 from foveal.models.small.tower import MEAN, SIDE, STD, tower_file
 
 TEMPLATE = (
-    "{% for m in messages %}{{ {'system': '" + SYSTEM + "', 'user': '" + USER + "', 'assistant': '" + ASSISTANT + "'}[m['role']] }}"
+    "{% for m in messages %}{{ {'system': '"
+    + SYSTEM
+    + "', 'user': '"
+    + USER
+    + "', 'assistant': '"
+    + ASSISTANT
+    + "'}[m['role']] }}"
     "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for p in m['content'] %}"
-    "{% if p['type'] == 'image' %}" + IMAGE + "{% elif p['type'] == 'text' %}{{ p['text'] }}{% endif %}{% endfor %}{% endif %}"
-    + END + "{% endfor %}{% if add_generation_prompt %}" + ASSISTANT + "{% endif %}"
+    "{% if p['type'] == 'image' %}"
+    + IMAGE
+    + "{% elif p['type'] == 'text' %}{{ p['text'] }}{% endif %}{% endfor %}{% endif %}"
+    + END
+    + "{% endfor %}{% if add_generation_prompt %}"
+    + ASSISTANT
+    + "{% endif %}"
 )
 
 
@@ -94,16 +105,26 @@ def model(folder: Path, tower: Path) -> InternVLForConditionalGeneration:
 def tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     """Return the tokenizer as transformers' own."""
     return PreTrainedTokenizerFast(
-        tokenizer_file=str(folder / "tokenizer.json"), pad_token=PAD, eos_token=END, extra_special_tokens=[SYSTEM, USER, ASSISTANT, IMAGE]
+        tokenizer_file=str(folder / "tokenizer.json"),
+        pad_token=PAD,
+        eos_token=END,
+        extra_special_tokens=[SYSTEM, USER, ASSISTANT, IMAGE],
     )
 
 
 def processor(folder: Path) -> LlavaProcessor:
     """Return the processor: 168 px without cropping, one image token for each 28 x 28 px."""
     pictures = BitImageProcessor(
-        size={"height": SIDE, "width": SIDE}, do_center_crop=False, resample=3, image_mean=MEAN.tolist(), image_std=STD.tolist(), do_convert_rgb=True
+        size={"height": SIDE, "width": SIDE},
+        do_center_crop=False,
+        resample=3,
+        image_mean=MEAN.tolist(),
+        image_std=STD.tolist(),
+        do_convert_rgb=True,
     )
-    return LlavaProcessor(pictures, tokenizer(folder), patch_size=28, vision_feature_select_strategy="full", chat_template=TEMPLATE)
+    return LlavaProcessor(
+        pictures, tokenizer(folder), patch_size=28, vision_feature_select_strategy="full", chat_template=TEMPLATE
+    )
 
 
 def main() -> None:

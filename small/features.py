@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tower_torch import load_tower
 
-from foveal.models.small.tower import PATCHES, SIDE, WIDTH, normalised, tower_file
+from foveal.models.small.tower import PATCHES, WIDTH, normalised, tower_file
 from foveal.scrapbook import Album, Scene, Thing, compose, load_album
 from foveal.scrapbook.scene import GRID, Split
+from tower_torch import load_tower
 
 BATCH = 32
 _album: Album
@@ -54,4 +54,7 @@ def encode(folder: Path, name: str, seeds: range, split: Split) -> None:
 def scenes(folder: Path, name: str) -> list[Scene]:
     """Read the scenes written by `encode`."""
     rows = json.loads((folder / f"{name}.json").read_text())
-    return [Scene(r["seed"], r["layout"], r["ground"], tuple(Thing(**{**t, "box": tuple(t["box"])}) for t in r["things"])) for r in rows]
+    return [
+        Scene(r["seed"], r["layout"], r["ground"], tuple(Thing(**{**t, "box": tuple(t["box"])}) for t in r["things"]))
+        for r in rows
+    ]

@@ -98,7 +98,9 @@ class Net(nn.Module):
             attention["q_proj"].weight[:half] *= scale
             attention["k_proj"].weight[:half] = attention["q_proj"].weight[:half]
 
-    def forward(self, ids: Tensor, image: Tensor, positions: Tensor, mask: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, ids: Tensor, image: Tensor, positions: Tensor, mask: Tensor, where: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the last hidden states and those of the middle; `image` (projected) replaces the tokens that `where` marks."""
         x = self.embed_tokens(ids)
         x = x.masked_scatter(where[..., None], image.to(x.dtype))

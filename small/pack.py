@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tasks import Talk, lesson
 
 from foveal.models.small.tokenizer import END, IMAGE, IMAGE_TOKENS, USER, Tokenizer
 from foveal.scrapbook.scene import Scene
+from tasks import Talk, lesson
 
 LONGEST = 288
 SPELLED = 0.12
@@ -41,7 +41,9 @@ def tokens(talk: Talk, tokenizer: Tokenizer, spelled: bool) -> tuple[list[int], 
         head = [] if n == 0 and talk.image else tokenizer.head(turn.role)
         words = tokenizer.encode(turn.text, lines=not spelled)
         ids += [*head, *words, tokenizer.ids[END]]
-        weights += [0.0] * len(head) + [turn.weight * (DECISIVE if turn.text[:3] in DECIDING and turn.role == "assistant" else 1)]
+        weights += [0.0] * len(head) + [
+            turn.weight * (DECISIVE if turn.text[:3] in DECIDING and turn.role == "assistant" else 1)
+        ]
         weights += [turn.weight] * len(words)
     return ids, weights
 

@@ -11,7 +11,21 @@ from dataclasses import dataclass
 from foveal.methods.oasis.method import DESCRIBE, P
 from foveal.scrapbook.scene import Scene
 from foveal.scrapbook.truth import (
-    OPPOSITE, a, absent, caption, capital, counts, description, existence, fact, is_, listed, natural, places, placed, plural,
+    OPPOSITE,
+    a,
+    absent,
+    capital,
+    caption,
+    counts,
+    description,
+    existence,
+    fact,
+    is_,
+    listed,
+    natural,
+    placed,
+    places,
+    plural,
 )  # fmt: skip
 from foveal.steps.propose import DIFFICULTIES, PERSONAS, TASKS
 
@@ -117,13 +131,21 @@ def half_wrong(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> str:
     there, other = rng.choice(scene.things).noun, absent(scene, rng, nouns)
     if rng.random() < 0.5:
         pair = rng.sample([there, other], 2)
-        return rng.choice(("Which is bigger, the {0} or the {1}?", "Is the {0} to the left of the {1}?", "Where are the {0} and the {1}?")).format(*pair)
+        return rng.choice(
+            (
+                "Which is bigger, the {0} or the {1}?",
+                "Is the {0} to the left of the {1}?",
+                "Where are the {0} and the {1}?",
+            )
+        ).format(*pair)
     i = rng.randrange(len(scene.things))
     wrong = OPPOSITE.get(places(scene)[i], "at the top")
     noun = scene.things[i].noun
     if any(t.noun == noun and p == wrong for t, p in zip(scene.things, places(scene), strict=True)):
         return f"Is the {there} to the left of the {other}?"
-    return rng.choice(("What color {is} the {x} {p}?", "Describe the {x} {p}.", "How big {is} the {x} {p}?")).format(x=noun, p=wrong, **{"is": is_(noun)})
+    return rng.choice(("What color {is} the {x} {p}?", "Describe the {x} {p}.", "How big {is} the {x} {p}?")).format(
+        x=noun, p=wrong, **{"is": is_(noun)}
+    )
 
 
 def damaged(text: str, rng: random.Random) -> tuple[str, int]:
@@ -167,7 +189,13 @@ def to_judge(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Text:
     if kind < 0.92:
         return Text(rng.choice(VAGUE), clarity=1, solvable=2)
     text, sensible = damaged(natural(scene, rng, nouns).question, rng)
-    return Text(text, sensible=sensible, clarity=max(1, sensible - 1), solvable=max(1, sensible - 1), grounded=4 if sensible > 1 else 3)
+    return Text(
+        text,
+        sensible=sensible,
+        clarity=max(1, sensible - 1),
+        solvable=max(1, sensible - 1),
+        grounded=4 if sensible > 1 else 3,
+    )
 
 
 def caption_to_judge(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> tuple[str, int]:
@@ -183,7 +211,9 @@ def caption_to_judge(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> 
         first, last = scene.things[0].noun, scene.things[-1].noun
         text = capital(placed(scene, rng)) + "."
         mark = "\x00"
-        return text.replace(f" {first} ", f" {mark} ").replace(f" {last} ", f" {first} ").replace(f" {mark} ", f" {last} "), 2
+        return text.replace(f" {first} ", f" {mark} ").replace(f" {last} ", f" {first} ").replace(
+            f" {mark} ", f" {last} "
+        ), 2
     text = caption(scene, rng)
     for noun in nouns_there:
         text = _swapped(text, noun, absent(scene, rng, nouns))
@@ -204,14 +234,36 @@ def richness(scene: Scene, text: str) -> int:
     """Return how much a caption tells, by counting names, places, colours and background."""
     words = text.replace(",", "").replace(".", "").split()
     n = sum(w in {"left", "right", "top", "bottom", "middle"} for w in words)
-    n += sum(text.count(" " + noun) for noun in counts(scene)) + sum(text.count(" " + plural(noun)) for noun in counts(scene) if plural(noun) != noun) // 2
-    n += sum(w in {"red", "blue", "green", "yellow", "white", "black", "brown", "gray", "orange", "pink", "purple", "background"} for w in words)
+    n += (
+        sum(text.count(" " + noun) for noun in counts(scene))
+        + sum(text.count(" " + plural(noun)) for noun in counts(scene) if plural(noun) != noun) // 2
+    )
+    n += sum(
+        w
+        in {
+            "red",
+            "blue",
+            "green",
+            "yellow",
+            "white",
+            "black",
+            "brown",
+            "gray",
+            "orange",
+            "pink",
+            "purple",
+            "background",
+        }
+        for w in words
+    )
     return 1 if n == 0 else 2 if n == 1 else 3 if n <= 3 else 4 if n <= 5 else 5
 
 
 def judged(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
     """Return one of foveal's judging prompts that show the picture, with the true score."""
-    which = rng.choices(("grounded", "solvable", "clarity", "caption_true", "answer_good"), (0.42, 0.16, 0.12, 0.2, 0.1))[0]
+    which = rng.choices(
+        ("grounded", "solvable", "clarity", "caption_true", "answer_good"), (0.42, 0.16, 0.12, 0.2, 0.1)
+    )[0]
     if which == "caption_true":
         text, score = caption_to_judge(scene, rng, nouns)
         return asked(P.caption_true(caption=text), str(score))
@@ -236,18 +288,31 @@ def rated_answer(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk
 def wrong(answer: str, scene: Scene, rng: random.Random, nouns: Sequence[str]) -> str:
     """Return a like answer that is not true."""
     if answer.startswith("Yes, "):
-        return "No, " + answer[5:].replace("there is a", "there is no a").replace("no an ", "no ").replace("no a ", "no ")
+        return "No, " + answer[5:].replace("there is a", "there is no a").replace("no an ", "no ").replace(
+            "no a ", "no "
+        )
     if answer.startswith("No, "):
         return "Yes, " + answer[4:].replace("no ", "a ")
     for noun in counts(scene):
         answer = _swapped(answer, noun, absent(scene, rng, nouns))
-    other = {"left": "right", "right": "left", "top": "bottom", "bottom": "top", "Two": "Three", "Three": "Two", "One": "Two", "middle": "left"}
+    other = {
+        "left": "right",
+        "right": "left",
+        "top": "bottom",
+        "bottom": "top",
+        "Two": "Three",
+        "Three": "Two",
+        "One": "Two",
+        "middle": "left",
+    }
     return " ".join(other.get(w.strip("."), w.strip(".")) + ("." if w.endswith(".") else "") for w in answer.split(" "))
 
 
 def text_only(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
     """Return one of foveal's prompts that do not show the picture."""
-    which = rng.choices(("kind", "sensible", "extract", "caption_fluent", "caption_rich"), (0.25, 0.3, 0.2, 0.12, 0.13))[0]
+    which = rng.choices(
+        ("kind", "sensible", "extract", "caption_fluent", "caption_rich"), (0.25, 0.3, 0.2, 0.12, 0.13)
+    )[0]
     if which == "kind":
         return asked(*kind_example(scene, rng, nouns), image=False)
     if which == "extract":
@@ -295,7 +360,11 @@ def extraction(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
     return asked(P.extract(text=text, many=many), json.dumps({"instructions": found}), image=False)
 
 
-TOPICS = {"counting": {"count", "size"}, "where": {"where", "relation", "side", "what"}, "seen": {"what", "color", "exists", "list"}}
+TOPICS = {
+    "counting": {"count", "size"},
+    "where": {"where", "relation", "side", "what"},
+    "seen": {"what", "color", "exists", "list"},
+}
 
 
 def proposed(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:

@@ -17,21 +17,21 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import features
 import numpy as np
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-import train_tokenizer
-from net import Net, Shape, shuffled
-from pack import Batch, batch
 from safetensors.torch import load_file, save_file
-from tasks import lesson
 from torch.nn import functional as f
 
+import features
+import train_tokenizer
 from foveal.models.small.tokenizer import IMAGE, Tokenizer
 from foveal.scrapbook.scene import Scene, looks
 from foveal.scrapbook.truth import plural
+from net import Net, Shape, shuffled
+from pack import Batch, batch
+from tasks import lesson
 
 PARTS = {"train1": range(1600, 8000), "pilot": range(0, 1600)}
 """Seeds of the training scenes; the held-out ones start at a million (new scenes) and two (looks never seen)."""
@@ -140,7 +140,10 @@ class Log:
 
     def write(self, **values: object) -> None:
         """Write one line."""
-        line = json.dumps({"minutes": round((time.time() - self.start) / 60, 2)} | {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()})
+        line = json.dumps(
+            {"minutes": round((time.time() - self.start) / 60, 2)}
+            | {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
+        )
         print(line, flush=True)
         with self.path.open("a") as file:
             file.write(line + "\n")
@@ -182,7 +185,9 @@ def batches(data: Data, tokenizer: Tokenizer, size: int, rank: int, workers: int
             yield ready
 
 
-def train(net: Net, helpers: Helpers, data: Data, tokenizer: Tokenizer, args: argparse.Namespace, log: Log | None, rank: int) -> None:
+def train(
+    net: Net, helpers: Helpers, data: Data, tokenizer: Tokenizer, args: argparse.Namespace, log: Log | None, rank: int
+) -> None:
     """Train everything on the lessons until the minutes are spent; the rate falls with them."""
     parameters = [*net.parameters(), *helpers.parameters()]
     optimizer = torch.optim.AdamW(parameters, args.rate, betas=(0.9, 0.95), weight_decay=0.05)
@@ -279,7 +284,9 @@ def work(rank: int, args: argparse.Namespace) -> None:
     torch.set_num_threads(max(1, 2 // args.workers))
     if args.workers > 1:
         os.setsid()
-        dist.init_process_group("gloo", init_method=f"file://{(args.out / 'meeting').resolve()}", rank=rank, world_size=args.workers)
+        dist.init_process_group(
+            "gloo", init_method=f"file://{(args.out / 'meeting').resolve()}", rank=rank, world_size=args.workers
+        )
     torch.manual_seed(0)
     data = Data(args.features, args.parts)
     tokenizer = Tokenizer(args.out / "tokenizer.json")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveal import __version__
-from foveal.errors import FovealError, RecipeError, RunStopped, nearest
+from foveal.errors import DiskFull, FovealError, RecipeError, RunStopped, nearest
 
 if TYPE_CHECKING:
     from foveal.data import Source
@@ -21,8 +23,8 @@ STOPPED, BAD_SETUP, ALL_FAILED = 3, 2, 1
 """Exit codes beside 0: stopped and can be continued; nothing was paid; every record failed."""
 
 SMALL_NOTE = (
-    "The embedded model knows about sixty kinds of objects in simple scenes; on other pictures its data is only good for "
-    "trying things out. Name your own with --model URL."
+    "The embedded model knows a few dozen kinds of objects in simple scenes; on other pictures its data is only good "
+    "for trying things out. Name your own with --model URL."
 )
 
 
@@ -147,7 +149,12 @@ def _show_options(p: argparse.ArgumentParser) -> None:
 
 def _export_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("folder", type=Path, nargs="?", default=Path("out"), help="run folder (default: out)")
-    p.add_argument("--to", required=True, metavar="A,B", help="llava, sharegpt, ms-swift, trl, trl-completion, openai, webdataset, hf")
+    p.add_argument(
+        "--to",
+        required=True,
+        metavar="A,B",
+        help="llava, sharegpt, ms-swift, trl, trl-completion, openai, webdataset, hf",
+    )
     p.add_argument("-o", "--out", type=Path, help="where to (default: export/ in the run folder)")
 
 
@@ -200,6 +207,8 @@ def _role_options(extra: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]
         option = rest.pop(0)
         if not option.startswith("--") or not rest or rest[0].startswith("--"):
             raise RecipeError(f"unknown option {option}{nearest(option, _options('run'))}")
+        if difflib.get_close_matches(option, _options("run"), n=1, cutoff=0.85):
+            raise RecipeError(f"unknown option {option}{nearest(option, _options('run'))}")
         name, value = option[2:], rest.pop(0)
         if name.endswith("-name"):
             names[name.removesuffix("-name")] = value
@@ -221,8 +230,8 @@ def _price(text: str | None) -> dict[str, Any]:
 def _spec(spec: str, name: str | None, shared: dict[str, Any]) -> Any:
     from foveal.models.connect import spec_of
 
-    given = {"model": name} if name else {}
-    return spec_of(spec).model_copy(update={**shared, **given}) if shared or given else spec
+    given = {**shared, **({"model": name} if name else {})}
+    return spec_of({**spec_of(spec).model_dump(exclude_defaults=True), **given}) if given else spec
 
 
 def _fields(args: argparse.Namespace) -> dict[str, Any]:
@@ -250,24 +259,27 @@ def _run(args: argparse.Namespace, extra: Sequence[str]) -> int:
 
 
 def _go(args: argparse.Namespace, plan: Plan, source: Source, quiet: bool) -> Run:
-    from foveal.runner.local import _wait, export_run, run_plan
+    from foveal.runner.local import export_run, run_plan, wait
     from foveal.view.live import LiveDisplay
     from foveal.view.report import write_report
 
     folder = args.out or Path(plan.recipe.out or "out")
     if not quiet:
         _banner(plan, source, folder)
-    finished = _wait(run_plan(plan, source, folder, args.store, None if quiet else LiveDisplay))
+    finished = wait(run_plan(plan, source, folder, args.store, None if quiet else LiveDisplay))
     if finished.state == "finished":
         finished.exports += [export_run(folder, name) for name in plan.recipe.export]
-    write_report(folder)
+    # Where the disk is full the run's own note tells it, and what to do.
+    with suppress(*(() if finished.state == "finished" else (DiskFull,))):
+        write_report(folder)
     return finished
 
 
 def _banner(plan: Plan, source: Source, folder: Path) -> None:
     from foveal.models.connect import spec_of
+    from foveal.models.wire import Backend
 
-    specs = {role: spec_of(spec) for role, spec in plan.specs.items()}
+    specs = {role: spec_of(spec) for role, spec in plan.specs.items() if not isinstance(spec, Backend)}
     who = ", ".join(
         f"{role} = {' '.join([spec.model, *map(_host, spec.urls)]).strip()}" for role, spec in specs.items()
     )
@@ -296,7 +308,7 @@ def _tell(finished: Run, summed: Any) -> None:
 
 
 def _preview(args: argparse.Namespace, extra: Sequence[str]) -> int:
-    from foveal.runner.local import _wait, run_plan
+    from foveal.runner.local import run_plan, wait
     from foveal.view import preview
 
     plan, _ = _plan(args, extra)
@@ -305,7 +317,7 @@ def _preview(args: argparse.Namespace, extra: Sequence[str]) -> int:
     folder = args.out or Path(few.recipe.out or "out")
     if not args.json:
         _banner(few, source, folder)
-    finished = _wait(run_plan(few, source, folder, args.store))
+    finished = wait(run_plan(few, source, folder, args.store))
     preview.show(folder, total, as_json=args.json)
     return STOPPED if finished.state == "stopped" else 0
 

@@ -34,7 +34,10 @@ def test_same_logits(tmp_path):
 
     model(packaged(), tower_file()).save_pretrained(tmp_path)
     processor(packaged()).save_pretrained(tmp_path)
-    loaded, ready = AutoModelForImageTextToText.from_pretrained(tmp_path).eval(), AutoProcessor.from_pretrained(tmp_path)
+    loaded, ready = (
+        AutoModelForImageTextToText.from_pretrained(tmp_path).eval(),
+        AutoProcessor.from_pretrained(tmp_path),
+    )
     chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is on the left?"}]}]
     prompt = ready.apply_chat_template(chat, add_generation_prompt=True)
     inputs = ready(images=Pillow.open(BytesIO(picture())), text=prompt, return_tensors="pt")

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import orjson
 import pytest
-from conftest import make_pictures, oasis_answers
 
 import foveal
 from foveal.errors import StoreError
 from foveal.models.scripted import Scripted, words_of
 from foveal.models.wire import Request
 from foveal.runner.local import Run
+from tests.conftest import make_pictures, oasis_answers
 
 Pictures = Callable[..., Path]
 
@@ -161,7 +161,7 @@ def test_a_mistake_in_a_method_is_a_failed_record(pictures: Pictures, tmp_path: 
 CHILD = """
 import sys
 sys.path.insert(0, {tests!r})
-from conftest import Scripted, oasis_answers
+from tests.conftest import Scripted, oasis_answers
 import foveal
 model = Scripted(oasis_answers, delay=0.01)
 foveal.run("oasis", {photos!r}, model=model, out={out!r}, samples=2)
@@ -170,7 +170,7 @@ print(model.asked and len(model.asked) or 0)
 
 
 def child(photos: Path, out: Path) -> subprocess.Popen[str]:
-    code = CHILD.format(tests=str(Path(__file__).parents[1]), photos=str(photos), out=str(out))
+    code = CHILD.format(tests=str(Path(__file__).parents[2]), photos=str(photos), out=str(out))
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 
@@ -267,6 +267,37 @@ def test_a_read_only_folder_is_refused(oasis_model: Scripted, nobody: None) -> N
     with tempfile.TemporaryDirectory() as mine:
         photos = make_pictures(Path(mine) / "photos", 2)
         Path(mine).chmod(0o500)
-        with pytest.raises(StoreError, match="cannot make the folder .* Permission denied"):
+        with pytest.raises(StoreError, match=r"cannot make the folder .* Permission denied"):
             foveal.run("oasis", photos, model=oasis_model, out=Path(mine) / "out")
         Path(mine).chmod(0o700)
+
+
+def test_pictures_that_a_step_makes_are_kept(pictures: Pictures, tmp_path: Path) -> None:
+    step = tmp_path / "mine.py"
+    step.write_text(
+        "from foveal import Chat, Image, Record\n"
+        "async def mine(image: Record) -> Record:\n"
+        "    other = Image.of(image.images[0].data() + b'more')\n"
+        "    return image.make(Chat([('user', 'q'), ('assistant', 'a')]), images=[*image.images, other])\n"
+    )
+    run = foveal.run(f"{step}:mine", pictures(3), out=tmp_path / "out")
+    again = foveal.run(f"{step}:mine", tmp_path / "photos", out=tmp_path / "out")
+    for record in [*run.records(), *again.records()]:
+        assert record.images[1].source == f"blob:{record.images[1].digest}"
+        assert record.images[1].data() == record.images[0].data() + b"more"
+    assert run.rows == again.rows == 3
+
+
+@pytest.mark.parametrize(
+    "steps", [["oasis", "dedup"], ["near_pictures", "oasis"], ["near_pictures"], ["oasis", "dedup", "again"]]
+)
+def test_counts_with_table_steps(steps: list[str], pictures: Pictures, tmp_path: Path, oasis_model: Scripted) -> None:
+    mine = tmp_path / "again.py"
+    mine.write_text(
+        "from foveal import Record\nasync def again(row: Record) -> Record:\n    return row.make(row.body)\n"
+    )
+    named = [f"{mine}:again" if step == "again" else step for step in steps]
+    run = foveal.run({"name": "t", "steps": named}, pictures(20), model=oasis_model, out=tmp_path / "out")
+    assert run.progress.done == 20
+    assert adds_up(run, 20)
+    assert run.rows == len(rows(tmp_path / "out"))

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import orjson
 import pytest
-from build import STEPS, Run, chat
 from rich.console import Console
 
 from foveal.errors import StoreError
 from foveal.view.history import history_of as history
 from foveal.view.summary import summarise
+from tests.view.build import STEPS, Run, chat
 
 
 def show(renderable: object, width: int = 100) -> str:
@@ -19,9 +20,25 @@ def show(renderable: object, width: int = 100) -> str:
 
 
 METER = {
-    "made": 11, "remembered": 4, "tokens_in": 1100, "tokens_out": 220, "cost": 0.0, "unpriced": 11,
-    "by": [{"step": "oasis", "role": "vlm", "made": 11, "remembered": 4, "tokens_in": 1100, "tokens_out": 220, "cost": 0, "unpriced": 11}],
-}  # fmt: skip
+    "made": 11,
+    "remembered": 4,
+    "tokens_in": 1100,
+    "tokens_out": 220,
+    "cost": 0.0,
+    "unpriced": 11,
+    "by": [
+        {
+            "step": "oasis",
+            "role": "vlm",
+            "made": 11,
+            "remembered": 4,
+            "tokens_in": 1100,
+            "tokens_out": 220,
+            "cost": 0,
+            "unpriced": 11,
+        }
+    ],
+}
 
 
 def small_run(folder, state="done", **meter):
@@ -42,7 +59,15 @@ def small_run(folder, state="done", **meter):
         run.end("oasis", sources[7], "failed", "empty reply", "vlm oasis/kind, 3 tries", "…raw words")
         run.end("oasis", sources[8], "failed", "picture truncated", "jpeg, no end marker")
         run.call(sources[0], "", "", "What is it?", open_turn=True)
-        run.call(sources[0], "oasis/kind", "Is it?", "instruction", role="llm", choices=("instruction", "caption"), probs={"instruction": 0.9})
+        run.call(
+            sources[0],
+            "oasis/kind",
+            "Is it?",
+            "instruction",
+            role="llm",
+            choices=("instruction", "caption"),
+            probs={"instruction": 0.9},
+        )
     return sources, rows, doomed
 
 
@@ -62,7 +87,10 @@ def test_everything_is_counted_once(tmp_path):
     assert told["cost"] is None
     assert told["seconds"] == 12.5
     assert told["losses"] == {"empty reply": 1}
-    assert [(s["step"], s["in"], s["kept"], s["out"]) for s in told["steps"]] == [("oasis", 10, 5, 6), ("dedup", 6, 5, 5)]
+    assert [(s["step"], s["in"], s["kept"], s["out"]) for s in told["steps"]] == [
+        ("oasis", 10, 5, 6),
+        ("dedup", 6, 5, 5),
+    ]
     assert orjson.loads(orjson.dumps(told)) == told
 
 
@@ -110,7 +138,13 @@ def test_a_picture_that_cannot_be_opened_is_told_of_at_a_later_step(tmp_path):
         broken = run.source()
         run.end("oasis", broken, "failed", "picture empty", "0 bytes")
     told = summarise(tmp_path)
-    assert told.to_json()["records"] == {"all": 1, "kept": 0, "dropped": {}, "failed": {"picture empty": 1}, "pending": 0}
+    assert told.to_json()["records"] == {
+        "all": 1,
+        "kept": 0,
+        "dropped": {},
+        "failed": {"picture empty": 1},
+        "pending": 0,
+    }
     assert [(f.cause, f.step, f.detail) for f in told.failures] == [("picture empty", "oasis", "0 bytes")]
 
 
@@ -131,6 +165,16 @@ def test_markup_in_reasons_is_only_text(tmp_path):
     assert "[link=http://x]y[/link]" in text
 
 
+def test_what_models_write_cannot_command_the_terminal(tmp_path):
+    evil = "\x1b]0;owned\x07\x1b[2J\x9b31m"
+    with Run(tmp_path) as run:
+        source = run.source()
+        run.call(source, "p", evil, evil)
+        run.end("oasis", source, "failed", evil, evil, evil)
+    shown = show(summarise(tmp_path)) + show(history(tmp_path, source.id))
+    assert not [c for c in shown if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160]
+
+
 def test_history_has_calls_ends_and_children(tmp_path):
     sources, rows, _ = small_run(tmp_path)
     told = history(tmp_path, rows[1].id[:12]).to_json()
@@ -141,13 +185,17 @@ def test_history_has_calls_ends_and_children(tmp_path):
     assert record["calls"][0]["request"]["open_turn"] is True
     assert record["calls"][1]["reply"]["probs"] == {"instruction": 0.9}
     assert [c["id"] for c in record["children"]] == [r.id for r in rows[:2]]
-    assert record["children"][0]["steps"] == [{"step": "dedup", "status": "kept", "reason": "", "detail": "", "raw": ""}]
+    assert record["children"][0]["steps"] == [
+        {"step": "dedup", "status": "kept", "reason": "", "detail": "", "raw": ""}
+    ]
     text = show(history(tmp_path, rows[1].id))
     assert "← asked for" in text
     assert "instruction 0.90" in text
 
 
-@pytest.mark.parametrize(("prefix", "said"), [("", "not a record id"), ("zz", "not a record id"), ("0" * 31, "no record")])
+@pytest.mark.parametrize(
+    ("prefix", "said"), [("", "not a record id"), ("zz", "not a record id"), ("0" * 31, "no record")]
+)
 def test_a_record_that_is_not_there(tmp_path, prefix, said):
     small_run(tmp_path)
     with pytest.raises(StoreError, match=said):
@@ -157,7 +205,7 @@ def test_a_record_that_is_not_there(tmp_path, prefix, said):
 def test_an_ambiguous_prefix_names_the_candidates(tmp_path):
     with Run(tmp_path, steps=STEPS) as run:
         ids = sorted(run.source().id for _ in range(40))
-    first = next(a[0] for a, b in zip(ids, ids[1:], strict=False) if a[0] == b[0])
+    first = next(a[0] for a, b in itertools.pairwise(ids) if a[0] == b[0])
     with pytest.raises(StoreError, match=rf"begin with '{first}'.*give more characters"):
         history(tmp_path, first)
 

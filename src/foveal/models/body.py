@@ -27,27 +27,35 @@ def values(fields: Mapping[str, Any]) -> bytes:
     return orjson.dumps(fields)[1:-1]
 
 
-def part(piece: str | Image, url: URL) -> bytes:
-    """Return one part of a message's content."""
+def part(piece: str | Image, url: URL) -> tuple[bytes, ...]:
+    """Return one part of a message's content, in pieces: a picture is copied once only, when the whole is joined."""
     if isinstance(piece, str):
-        return b'{"type":"text","text":' + text(piece) + b"}"
-    return b'{"type":"image_url","image_url":{"url":"' + url(piece) + b'"}}'
+        return b'{"type":"text","text":', text(piece), b"}"
+    return b'{"type":"image_url","image_url":{"url":"', url(piece), b'"}}'
 
 
-def message(said: Message, url: URL, open_turn: bool = False) -> bytes:
-    """Return one message; an open turn ends in an empty text part, which templates need to be cut at."""
-    head = b'{"role":"' + said.role.encode() + b'","content":'
+def message(said: Message, url: URL, open_turn: bool = False) -> list[bytes]:
+    """Return one message in pieces; an open turn ends in an empty text part, which templates need to be cut at."""
+    pieces = [b'{"role":"' + said.role.encode() + b'","content":']
     if not open_turn and all(isinstance(p, str) for p in said.parts):
-        return head + text("".join(p for p in said.parts if isinstance(p, str))) + b"}"
-    parts = [part(p, url) for p in said.parts]
-    if open_turn and not (said.parts and isinstance(said.parts[-1], str)):
-        parts.append(b'{"type":"text","text":""}')
-    return head + b"[" + b",".join(parts) + b"]}"
+        return [*pieces, text("".join(p for p in said.parts if isinstance(p, str))), b"}"]
+    parts = [*said.parts]
+    if open_turn and not (parts and isinstance(parts[-1], str)):
+        parts.append("")
+    for i, shown in enumerate(parts):
+        pieces.append(b"," if i else b"[")
+        pieces.extend(part(shown, url))
+    pieces.append(b"]}" if parts else b"[]}")
+    return pieces
 
 
 def chat(model: str, request: Request, fields: Mapping[str, Any], url: URL) -> bytes:
     """Return the body of a chat completion request."""
     last = len(request.messages) - 1
-    said = [message(m, url, request.open_turn and i == last) for i, m in enumerate(request.messages)]
-    tail = b"]," + values(fields) + b"}" if fields else b"]}"
-    return b'{"model":' + text(model) + b',"messages":[' + b",".join(said) + tail
+    pieces = [b'{"model":' + text(model) + b',"messages":[']
+    for i, said in enumerate(request.messages):
+        if i:
+            pieces.append(b",")
+        pieces.extend(message(said, url, request.open_turn and i == last))
+    pieces.append(b"]," + values(fields) + b"}" if fields else b"]}")
+    return b"".join(pieces)

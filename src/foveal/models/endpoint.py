@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import urllib.request
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import orjson
@@ -25,6 +26,17 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 LOST_BEFORE_DEAD = 4
 
 
+class Hook(Protocol):
+    """A way to leave the user's turn open on one kind of server."""
+
+    async def ask(self, endpoint: Endpoint, request: Request, url: body.URL) -> Reply:
+        """Let the model continue the user's turn.
+
+        Raises:
+            Fault: it did not work.
+        """
+
+
 class Endpoint:
     """One server. Its URL may hold a password or a key; `name` does not.
 
@@ -32,12 +44,12 @@ class Endpoint:
         name: the URL as it may be shown.
         model: the model's name there.
         alive: False while nobody answers.
+        hook: how the user's turn is left open here, once that is tested.
     """
 
     def __init__(self, url: str, dialect: Dialect, limiter: Limiter, key_env: str = "", timeout: float = 300.0) -> None:
         given = _parsed(url)
         self.host = given.host or ""
-        self._auth = aiohttp.BasicAuth(given.user, given.password or "") if given.user else None
         self._query = given.query
         self._base = given.with_user(None).with_query(None).with_fragment(None)
         self.name = str(self._base)
@@ -47,6 +59,9 @@ class Endpoint:
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if self._key:
             self._headers["Authorization"] = f"Bearer {self._key}"
+        elif given.user:
+            pair = f"{given.user}:{given.password or ''}".encode()
+            self._headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         self._secrets = [s for s in (self._key, given.password or "", *given.query.values()) if len(s) >= 4]
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=10)
         self._proxy = _proxy(self._base)
@@ -55,6 +70,7 @@ class Endpoint:
         self.model = ""
         self.alive = True
         self.lost = 0
+        self.hook: Hook | None = None
         self._http: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
@@ -88,7 +104,7 @@ class Endpoint:
         try:
             async with self._http.request(
                 method, url, data=_payload(data), headers=self._headers, timeout=timeout or self._timeout,
-                allow_redirects=False, auth=self._auth, proxy=self._proxy,
+                allow_redirects=False, proxy=self._proxy,
             ) as answer:  # fmt: skip
                 raw = await _read(answer)
                 reading.check(answer.status, answer.headers, raw)
@@ -117,14 +133,24 @@ class Endpoint:
         return reading.load(await self.exchange(url, orjson.dumps(value), aiohttp.ClientTimeout(total=timeout)))
 
     async def ask(self, request: Request, url: body.URL, extra: Mapping[str, Any]) -> Reply:
+        """Send a request the way this server takes it.
+
+        Raises:
+            Fault: it did not work.
+        """
+        if not request.open_turn:
+            return await self.chat(request, url, extra)
+        if self.hook is None:
+            raise Fault("wrong", "cannot hook", f"{self.name} was not tested for open turns")
+        return await self.hook.ask(self, request, url)
+
+    async def chat(self, request: Request, url: body.URL, extra: Mapping[str, Any]) -> Reply:
         """Send a chat request and read the reply; leave out what the server turns out not to take.
 
         Raises:
             Fault: it did not work.
         """
         fields = {**self.dialect.fields(request), **extra}
-        if request.open_turn:
-            fields |= {"add_generation_prompt": False, "continue_final_message": True}
         for _ in range(8):
             sent = frozenset(fields)
             try:

@@ -6,18 +6,20 @@ import asyncio
 import time
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import orjson
+
 from foveal.data import Broken, Source
-from foveal.errors import Dropped, FovealError, MethodFailed, RecordFailed, RunStopped, SetupError
+from foveal.errors import Dropped, MethodFailed, RecordFailed, RunStopped, SetupError
 from foveal.models.model import Model
 from foveal.recipe import Bound
-from foveal.record import Record, Scope, digest, notes, scope
+from foveal.record import MEMORY, Image, Record, Scope, digest, notes, scope
 from foveal.runner.rows import Row, to_record
 from foveal.store import Meter, Outcome, Recording, Store, recording
 
@@ -67,9 +69,11 @@ class Flow:
     progress: Progress
     read: Callable[[str], bytes]
     seed: int = 0
-    last: bool = True
+    first: bool = True
     stopped: RunStopped | None = None
-    broken: FovealError | None = None
+    broken: BaseException | None = None
+    _active: set[asyncio.Task[None]] = field(default_factory=set)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def width(self) -> int:
         """Return how many records to work on at once: enough that no slot of any model is ever empty."""
@@ -77,28 +81,45 @@ class Flow:
         slots = sum(b.slots for b in backends.values())
         return slots + slots // 4 + 8
 
-    async def run(self, records: AsyncIterator[tuple[int, Record]]) -> None:
+    async def run(self, records: AsyncGenerator[tuple[int, Record], None]) -> None:
         """Carry every record through; returns when all have ended or the run has been stopped.
 
         Raises:
             FovealError: a set-up error met on the way.
         """
-        active: set[asyncio.Task[None]] = set()
         try:
-            async for seq, record in records:
-                while len(active) >= self.width() and not self._ending:
-                    _, active = await asyncio.wait(active, return_when=asyncio.FIRST_COMPLETED)
-                if self._ending:
-                    break
-                active.add(asyncio.create_task(self._source(seq, record)))
-            while active:
-                _, active = await asyncio.wait(active)
+            async with aclosing(records):
+                async for seq, record in records:
+                    await self._room()
+                    if self._ending:
+                        break
+                    self._start(seq, record)
+            while self._active:
+                await self._ended.wait()
+                self._ended.clear()
         finally:
-            for task in active:
+            left = tuple(self._active)
+            for task in left:
                 task.cancel()
-            await asyncio.gather(*active, return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
         if self.broken:
             raise self.broken
+
+    async def _room(self) -> None:
+        while len(self._active) >= self.width() and not self._ending:
+            self._ended.clear()
+            await self._ended.wait()
+
+    def _start(self, seq: int, record: Record) -> None:
+        task = asyncio.create_task(self._source(seq, record))
+        self._active.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._active.discard(task)
+        self._ended.set()
+        if not task.cancelled() and (error := task.exception()):
+            self.broken = self.broken or error
 
     @property
     def _ending(self) -> bool:
@@ -108,12 +129,10 @@ class Flow:
         try:
             outcome, rows = await self._through(0, seq, record)
         except RunStopped as stop:
-            self.stopped = self.stopped or stop
+            self.stopped = self.progress.meter.stop = self.stopped or stop
             return
-        except FovealError as error:
-            self.broken = self.broken or error
-            return
-        self._count(outcome, rows)
+        if self.first:
+            self._count(outcome, rows)
 
     def _count(self, outcome: Outcome, rows: int) -> None:
         p = self.progress
@@ -134,7 +153,7 @@ class Flow:
             return outcome, len(children)
         ends = [await self._through(k + 1, n, child) for n, child in enumerate(children)]
         rows = sum(n for _, n in ends)
-        return (Outcome("kept") if rows else ends[0][0]), rows
+        return (Outcome("kept") if rows else _worst([end for end, _ in ends])), rows
 
     async def _decide(self, bound: Bound, seq: int, record: Record) -> tuple[Outcome, Sequence[Record]]:
         known = self.store.decided(bound.label, record.id)
@@ -144,6 +163,8 @@ class Flow:
             rows = self.store.children(bound.label, record.id)
             return known[1], [to_record(Row(*r), self.store, self.read) for r in rows]
         children, outcome = await self._call(bound, seq, record)
+        if made := _made(children):
+            await asyncio.to_thread(self.store.keep_images, made)
         await self.store.write_now(self.store.outcome_rows(bound.label, record, children, outcome, print_))
         return outcome, children
 
@@ -168,17 +189,36 @@ class Flow:
             detail = f"{error} ({place.name}, line {place.lineno})"
             outcome = _failed(MethodFailed(f"{type(error).__name__} in {bound.step.name}", detail), children)
         finally:
-            for variable, token in zip((recording, notes, scope), tokens, strict=True):
-                variable.reset(token)  # type: ignore[arg-type]
+            recording.reset(tokens[0])
+            notes.reset(tokens[1])
+            scope.reset(tokens[2])
         return _once_each(children), _with_notes(outcome, noted)
+
+
+def _made(children: Sequence[Record]) -> list[Image]:
+    """Return the pictures that a step made, which lie nowhere yet."""
+    return [image for child in children for image in child.images if image.source == MEMORY]
+
+
+def _worst(ends: Sequence[Outcome]) -> Outcome:
+    """Return the end that a record without rows is counted under: a failure before a drop, the first of them."""
+    return next((end for end in ends if end.status == "failed"), ends[0])
 
 
 async def _collect(made: Any, children: list[Record]) -> None:
     if isinstance(made, AsyncIterator):
         async for child in made:
-            children.append(child)  # noqa: PERF401 - what came before a raise is kept
+            children.append(_writable(child))  # noqa: PERF401 - what came before a raise is kept
     elif (child := await made) is not None:
-        children.append(child)
+        children.append(_writable(child))
+
+
+def _writable(child: Any) -> Record:
+    """Return what a step made; raise what is wrong with it here, where it is the step's failure."""
+    if not isinstance(child, Record):
+        raise TypeError(f"it made {type(child).__name__}, not a Record")
+    orjson.dumps([child.id, dict(child.tags)], default=str)
+    return child
 
 
 def _failed(error: RecordFailed, children: Sequence[Record]) -> Outcome:
@@ -203,8 +243,8 @@ def _once_each(children: Sequence[Record]) -> list[Record]:
 
 async def from_source(
     source: Source, store: Store, label: str, progress: Progress
-) -> AsyncIterator[tuple[int, Record]]:
-    """Yield the source's records with their places, read ahead in a thread; write each down, and count what is broken or double."""
+) -> AsyncGenerator[tuple[int, Record], None]:
+    """Yield the source's records with their places, read ahead in a thread; write down what is broken or double."""
     seq = 0
     async for batch in _ahead(iter(source)):
         for given in batch:

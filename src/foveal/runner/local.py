@@ -8,7 +8,9 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
@@ -100,6 +102,7 @@ class Session:
     folder: Path
     store: Store
     progress: Progress
+    calls: Path | None = None
     models: dict[str, Model] = field(default_factory=dict)
 
     @property
@@ -160,8 +163,14 @@ async def _carry(session: Session) -> None:
             if not first:
                 await _gather_source(session, stage[0].label)
             for n, bound in enumerate(stage):
-                await asyncio.to_thread(_table_step, session, (*first, *stage[:n]), bound)
+                dropped = await asyncio.to_thread(_table_step, session, (*first, *stage[:n]), bound)
+                if all(b.step.kind == "table" for b in first):  # these are whole source records
+                    session.progress.dropped.update(dropped)
+                    session.progress.done += dropped.total()
         done += len(stage)
+    if all(b.step.kind == "table" for b in steps):
+        session.progress.kept = sum(1 for _ in survivors(session.store, steps))
+        session.progress.done += session.progress.kept
 
 
 async def _row_stage(session: Session, before: Sequence[Bound], stage: Sequence[Bound]) -> None:
@@ -173,10 +182,10 @@ async def _row_stage(session: Session, before: Sequence[Bound], stage: Sequence[
         session.progress,
         session.read,
         session.plan.recipe.seed,
+        first=all(b.step.kind == "table" for b in before),
     )
-    session.progress.width = lambda: sum(
-        m.backend.slots for m in {id(m.backend): m for m in session.models.values()}.values()
-    )
+    backends = {id(m.backend): m.backend for m in session.models.values()}
+    session.progress.width = lambda: sum(b.slots for b in backends.values())
     if before:
         await flow.run(_again(session, before))
     else:
@@ -185,7 +194,7 @@ async def _row_stage(session: Session, before: Sequence[Bound], stage: Sequence[
         raise stopped
 
 
-async def _again(session: Session, before: Sequence[Bound]) -> Any:
+async def _again(session: Session, before: Sequence[Bound]) -> AsyncGenerator[tuple[int, Record], None]:
     for seq, row in enumerate(survivors(session.store, before)):
         yield seq, to_record(row, session.store, session.read)
 
@@ -198,18 +207,21 @@ async def _gather_source(session: Session, label: str) -> None:
     session.progress.dropped = progress.dropped
 
 
-def _table_step(session: Session, before: Sequence[Bound], bound: Bound) -> None:
+def _table_step(session: Session, before: Sequence[Bound], bound: Bound) -> Counter[str]:
+    """Run a table step and write down what became of each record; returns how many were dropped, by reason."""
     session.store.flush()
-    ids = tuple(row.id for row in survivors(session.store, before))
+    # With no step before it, what the source could not read or gave twice has ended under this label already.
+    ids = tuple(row.id for row in survivors(session.store, before) if not session.store.status(bound.label, row.id))
     seed = int(digest(session.plan.recipe.name, str(session.plan.recipe.seed))[:8], 16)
     table = Table(ids, lambda name, wanted: _column(session, name, wanted), {}, seed)
     after = bound.step.call(table, **bound.knobs)
     print_ = bound.fingerprint({})
-    for i in ids:
-        reason = after.dropped.get(i)
-        outcome = Outcome("dropped", reason) if reason else Outcome("kept")
-        session.store.write([session.store.unit_row(bound.label, i, outcome, print_)])
+    for start in range(0, len(ids), 1000):
+        ends = ((i, after.dropped.get(i)) for i in ids[start : start + 1000])
+        outcomes = ((i, Outcome("dropped", reason) if reason else Outcome("kept")) for i, reason in ends)
+        session.store.write([session.store.unit_row(bound.label, i, outcome, print_) for i, outcome in outcomes])
     session.store.flush()
+    return Counter(after.dropped.values())
 
 
 def _column(session: Session, name: str, ids: Sequence[str]) -> list[Any]:
@@ -275,7 +287,8 @@ def _describe(session: Session) -> dict[str, Any]:
     about = {"name": recipe.name, "source": recipe.source, "limit": recipe.limit, "seed": recipe.seed}
     packages = {p: _version(p) for p in ("aiohttp", "pillow", "pydantic", "onnxruntime", "transformers")}
     versions = {"foveal": __version__, "python": platform.python_version(), **{k: v for k, v in packages.items() if v}}
-    return {**about, "steps": steps, "models": models, "versions": versions}
+    shared = {"calls": str(session.calls.resolve())} if session.calls else {}
+    return {**about, "steps": steps, "models": models, "versions": versions, **shared}
 
 
 def _version(package: str) -> str:
@@ -297,7 +310,8 @@ def _check_folder(folder: Path, recipe: Recipe) -> None:
         raise StoreError(f"{about} cannot be read: {error}") from error
     if name != recipe.name:
         raise StoreError(
-            f"{folder} holds a run of {name!r}, not {recipe.name!r}; name another folder with -o (--store {folder} shares its calls)"
+            f"{folder} holds a run of {name!r}, not {recipe.name!r}; "
+            f"name another folder with -o (--store {folder} shares its calls)"
         )
 
 
@@ -345,9 +359,10 @@ async def run_plan(
     _check_folder(folder, plan.recipe)
     store = Store(folder, calls)
     progress = Progress(Meter(plan.budget), total=source.count())
-    session = Session(plan, source, folder, store, progress)
+    session = Session(plan, source, folder, store, progress, calls)
     try:
         with overriding(tuple(Path(p) for p in plan.recipe.prompts)):
+            _check_prompts(plan)
             await session.open_models()
             about = _describe(session)
             store.begin(orjson.dumps(about, default=str).decode())
@@ -357,6 +372,15 @@ async def run_plan(
     finally:
         await session.close_models()
         store.close()
+
+
+def _check_prompts(plan: Plan) -> None:
+    for folder in map(Path, plan.recipe.prompts):
+        if not folder.is_dir():
+            raise RecipeError(f"no folder of prompts at {folder}")
+    for bound in plan.steps:
+        if bound.step.prompts:
+            bound.step.prompts.check()
 
 
 def _as_run(plan: Plan) -> bytes:
@@ -415,36 +439,46 @@ def meter_json(meter: Meter) -> dict[str, Any]:
 # --- from Python ---------------------------------------------------------------------------------------------------
 
 
-def _wait(work: Coroutine[Any, Any, T]) -> T:
+def wait(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end from plain code and from a notebook, whose own loop is busy."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return _loop_run(work)
-    result: list[T | BaseException] = []
-
-    def other() -> None:
-        try:
-            result.append(_loop_run(work))
-        except BaseException as error:
-            result.append(error)
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    thread.join()
-    if isinstance(result[0], BaseException):
-        raise result[0]
-    return result[0]
+        return _wait_here(work)
+    return _wait_in_thread(work)
 
 
-def _loop_run(work: Coroutine[Any, Any, T]) -> T:
-    factory = None
+def _wait_here(work: Coroutine[Any, Any, T], loops: list[asyncio.AbstractEventLoop] | None = None) -> T:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        if loops is not None:
+            loops.append(runner.get_loop())
+        return runner.run(work)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     with suppress(ImportError):
         import uvloop
 
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(work)
+        return uvloop.new_event_loop
+    return None
+
+
+def _wait_in_thread(work: Coroutine[Any, Any, T]) -> T:
+    loops: list[asyncio.AbstractEventLoop] = []
+    with ThreadPoolExecutor(1, "foveal-run") as pool:
+        ended = pool.submit(_wait_here, work, loops)
+        try:
+            return ended.result()
+        except KeyboardInterrupt:
+            # The cell was interrupted: the run must let go of its store before the next cell.
+            for loop in loops:
+                loop.call_soon_threadsafe(_cancel_all, loop)
+            raise
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
 
 
 def plan_of(
@@ -477,7 +511,7 @@ def plan_of(
         given["source"] = [str(s) for s in source] if isinstance(source, list | tuple) else str(source)
     named = {role: spec for role, spec in (models or {}).items() if not isinstance(spec, Backend)}
     data = recipe.model_dump() | given | {"models": {**recipe.models, **named}}
-    recipe = with_knobs(parse_recipe(data, recipe.name), knobs)
+    recipe = with_knobs(parse_recipe(data, recipe.name), knobs, beside)
     plan = with_backends(bind(recipe, beside), {r: b for r, b in (models or {}).items() if isinstance(b, Backend)})
     if recipe.source is None:
         raise RecipeError(
@@ -501,8 +535,8 @@ def run(
     """Run a method or recipe on a source; the same as `foveal run`.
 
     Example:
-        >>> run = foveal.run("oasis", "photos/", model="http://localhost:8000/v1", out="out", clarity=4)  # doctest: +SKIP
-        >>> [row.body.question for row in run.records()]  # doctest: +SKIP
+        run = foveal.run("oasis", "photos/", model="http://localhost:8000/v1", out="out", clarity=4)
+        questions = [record.body.question for record in run.records()]
 
     Args:
         what: a method's name, a recipe file, or a recipe as a mapping.
@@ -520,10 +554,10 @@ def run(
     """
     fields = {k: settings.pop(k) for k in tuple(settings) if k in Recipe.model_fields}
     given = {**({"model": model} if model is not None else {}), **(models or {})}
-    written = [*knobs, *(f"{k}={orjson.dumps(v).decode()}" for k, v in settings.items())]
+    written = [*knobs, *(f"{k}={v if isinstance(v, str) else orjson.dumps(v).decode()}" for k, v in settings.items())]
     plan, opened = plan_of(what, source, given, written, **fields)
     folder = Path(out or plan.recipe.out or "out")
-    finished = _wait(run_plan(plan, opened, folder, Path(store) if store else None, watch))
+    finished = wait(run_plan(plan, opened, folder, Path(store) if store else None, watch))
     for name in plan.recipe.export:
         finished.exports.append(export_run(folder, name))
     return finished

@@ -144,7 +144,10 @@ def looks() -> list[Look]:
     """Return the reviewed list of looks that ships with foveal."""
     text = resources.files("foveal.scrapbook").joinpath("looks.tsv").read_text("utf-8")
     rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
-    return [Look(noun, source, file, int(look), "held" if split == "held" else "train") for noun, source, file, look, split in rows]
+    return [
+        Look(noun, source, file, int(look), "held" if split == "held" else "train")
+        for noun, source, file, look, split in rows
+    ]
 
 
 def load_album() -> Album:

@@ -19,7 +19,12 @@ PLACES = {
     ("column", 2): ("at the top", "at the bottom"),
     ("column", 3): ("at the top", "in the middle", "at the bottom"),
 }
-OPPOSITE = {"on the left": "on the right", "on the right": "on the left", "at the top": "at the bottom", "at the bottom": "at the top"}
+OPPOSITE = {
+    "on the left": "on the right",
+    "on the right": "on the left",
+    "at the top": "at the bottom",
+    "at the bottom": "at the top",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +130,15 @@ def caption(scene: Scene, rng: random.Random) -> str:
 def description(scene: Scene, rng: random.Random) -> str:
     """Return a true description of two or three sentences."""
     n = len(scene.things)
-    first = rng.choice((f"The picture shows {listed(scene)}.", f"There {'is one object' if n == 1 else f'are {NUMBERS[n]} objects'} in the picture."))
-    middle = joined([f"{a(coloured(t, rng))} {is_(t.noun)} {place}" for t, place in zip(scene.things, places(scene), strict=True)])
+    first = rng.choice(
+        (
+            f"The picture shows {listed(scene)}.",
+            f"There {'is one object' if n == 1 else f'are {NUMBERS[n]} objects'} in the picture.",
+        )
+    )
+    middle = joined(
+        [f"{a(coloured(t, rng))} {is_(t.noun)} {place}" for t, place in zip(scene.things, places(scene), strict=True)]
+    )
     last = f" It has {ground(scene)}."
     return f"{first} {capital(middle)}." + (last if rng.random() < 0.7 else "")
 
@@ -136,7 +148,9 @@ def description(scene: Scene, rng: random.Random) -> str:
 
 def _exists(scene: Scene, rng: random.Random, nouns: Sequence[str], there: bool) -> Fact:
     noun = rng.choice([t.noun for t in scene.things]) if there else absent(scene, rng, nouns)
-    ask = rng.choice(("{is} there {a} in the picture?", "Can you see {a}?", "Does the picture show {a}?", "{is} there {a} here?"))
+    ask = rng.choice(
+        ("{is} there {a} in the picture?", "Can you see {a}?", "Does the picture show {a}?", "{is} there {a} here?")
+    )
     question = ask.format(is_="", a=a(noun), **{"is": capital(is_(noun))})
     answer = f"Yes, there {is_(noun)} {a(noun)}." if there else f"No, there {is_(noun)} no {noun}."
     return Fact(question, answer, "exists")
@@ -159,27 +173,56 @@ def _not_present(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact
 def _what_is(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact:
     i = rng.randrange(len(scene.things))
     thing, place = scene.things[i], places(scene)[i]
-    ask = rng.choice(("What is {p}?", "What can be seen {p}?", "Which object is {p}?", "Name the object {p}.", "Tell me what is {p}."))
+    ask = rng.choice(
+        (
+            "What is {p}?",
+            "What can be seen {p}?",
+            "Which object is {p}?",
+            "Name the object {p}.",
+            "Tell me what is {p}.",
+        )
+    )
     return Fact(ask.format(p=place), f"{capital(a(thing.noun))}.", "what")
 
 
 def _list(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact:
-    ask = ("What is in the picture?", "What do you see?", "Name all objects in the picture.", "List the objects.", "What does the picture show?")
+    ask = (
+        "What is in the picture?",
+        "What do you see?",
+        "Name all objects in the picture.",
+        "List the objects.",
+        "What does the picture show?",
+    )
     return Fact(rng.choice(ask), capital(listed(scene)) + ".", "list", 4)
 
 
 def _describe(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact:
     if rng.random() < 0.4:
-        ask = rng.choice(("Write a short caption for the picture.", "Describe the picture in one sentence.", "Give the picture a caption."))
+        ask = rng.choice(
+            (
+                "Write a short caption for the picture.",
+                "Describe the picture in one sentence.",
+                "Give the picture a caption.",
+            )
+        )
         return Fact(ask, capital(placed(scene, rng)) + ".", "describe", 4)
-    ask = rng.choice(("Describe the picture in detail.", "Describe the picture.", "Describe the scene and where things are.", "Describe this image."))
+    ask = rng.choice(
+        (
+            "Describe the picture in detail.",
+            "Describe the picture.",
+            "Describe the scene and where things are.",
+            "Describe this image.",
+        )
+    )
     return Fact(ask, description(scene, rng), "describe", 4)
 
 
 def _count(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact:
     if rng.random() < 0.4:
         n = len(scene.things)
-        ask = rng.choice(("How many objects are there?", "How many things are in the picture?", "Count the objects in the picture."))
+        ask = rng.choice(
+            ("How many objects are there?", "How many things are in the picture?", "Count the objects in the picture.")
+        )
         return Fact(ask, f"{capital(NUMBERS[n])}.", "count")
     noun, n = rng.choice(list(counts(scene).items()))
     ask = rng.choice(("How many {x} are there?", "How many {x} can you see?", "Count the {x} in the picture."))
@@ -213,18 +256,33 @@ def _colour(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | No
 def _background(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact:
     plain = scene.ground not in {"photo", "gradient"}
     if plain and rng.random() < 0.6:
-        return Fact(rng.choice(("What color is the background?", "Which color does the background have?")), f"{capital(scene.ground)}.", "background")
-    return Fact(rng.choice(("What is the background like?", "Describe the background.")), f"It is {ground(scene)}.", "background")
+        return Fact(
+            rng.choice(("What color is the background?", "Which color does the background have?")),
+            f"{capital(scene.ground)}.",
+            "background",
+        )
+    return Fact(
+        rng.choice(("What is the background like?", "Describe the background.")),
+        f"It is {ground(scene)}.",
+        "background",
+    )
 
 
 def _relation(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | None:
     """Ask about the neighbour of a thing: to the left, right, above, below."""
     n = len(scene.things)
-    pairs = [(i, j) for i in _single(scene) for j in (i - 1, i + 1) if 0 <= j < n and scene.things[j].noun != scene.things[i].noun]
+    pairs = [
+        (i, j)
+        for i in _single(scene)
+        for j in (i - 1, i + 1)
+        if 0 <= j < n and scene.things[j].noun != scene.things[i].noun
+    ]
     if not pairs:
         return None
     i, j = rng.choice(pairs)
-    side = ("to the left of" if j < i else "to the right of") if scene.layout == "row" else ("above" if j < i else "below")
+    side = (
+        ("to the left of" if j < i else "to the right of") if scene.layout == "row" else ("above" if j < i else "below")
+    )
     ask = rng.choice(("What is {s} the {x}?", "Which object is {s} the {x}?", "Name what is {s} the {x}."))
     return Fact(ask.format(s=side, x=scene.things[i].noun), f"{capital(a(scene.things[j].noun))}.", "relation")
 
@@ -239,7 +297,9 @@ def _side(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | None
     right = rng.random() < 0.5
     asked = place if right else rng.choice([p for p in places(scene) if p != place])
     ask = f"{capital(is_(noun))} the {noun} {asked}?"
-    return Fact(ask, f"Yes, the {noun} {is_(noun)} {place}." if right else f"No, the {noun} {is_(noun)} {place}.", "side")
+    return Fact(
+        ask, f"Yes, the {noun} {is_(noun)} {place}." if right else f"No, the {noun} {is_(noun)} {place}.", "side"
+    )
 
 
 def _bigger(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | None:
@@ -250,7 +310,11 @@ def _bigger(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | No
     big, small = rng.choice(pairs)
     one, other = rng.sample([big.noun, small.noun], 2)
     larger = rng.random() < 0.5
-    return Fact(f"Which is {'bigger' if larger else 'smaller'}, the {one} or the {other}?", f"The {(big if larger else small).noun}.", "size")
+    return Fact(
+        f"Which is {'bigger' if larger else 'smaller'}, the {one} or the {other}?",
+        f"The {(big if larger else small).noun}.",
+        "size",
+    )
 
 
 Maker = Callable[[Scene, random.Random, Sequence[str]], Fact | None]

@@ -16,7 +16,9 @@ def count(n: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in its two largest units: 4.2 s · 3 min 05 s · 2 h 10 min · 3 d 4 h."""
+    """Return a time in its two largest units: 40 ms · 4.2 s · 3 min 05 s · 2 h 10 min · 3 d 4 h."""
+    if 0 < seconds < 0.95:
+        return f"{1000 * seconds:.2g} ms" if seconds < 0.0995 else f"{seconds:.2f} s"
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -46,9 +48,17 @@ def plural(n: int, noun: str, many: str = "") -> str:
     return f"{count(n)} {noun if n == 1 else many or noun + 's'}"
 
 
+_UNSEEN = {c: 0xFFFD for c in (*range(32), *range(127, 160)) if c not in (9, 10)}
+
+
+def visible(text: str) -> str:
+    """Return a text that cannot command a terminal (what models write is not trusted)."""
+    return text.translate(_UNSEEN)
+
+
 def clip(text: str, most: int) -> str:
-    """Return the text on one line, cut to `most` characters."""
-    line = " ".join(text.split())
+    """Return the text on one line, cut to `most` characters, without control characters."""
+    line = visible(" ".join(text.split()))
     return line if len(line) <= most else line[: most - 1] + "…"
 
 

