@@ -13,18 +13,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import features
 import numpy as np
-from tasks import (
-    P, caption_to_judge, kind_example, rated_answer, richness, to_judge,
-)  # fmt: skip
-from train import NOUNS
 
+import features
 from foveal.models.small import SmallVLM
 from foveal.models.wire import Message, Request
 from foveal.record import Image
 from foveal.scrapbook.scene import Scene
 from foveal.scrapbook.truth import a, absent, capital, caption, counts, existence, fact, places, plural
+from tasks import (
+    P,
+    caption_to_judge,
+    kind_example,
+    rated_answer,
+    richness,
+    to_judge,
+)  # fmt: skip
+from train import NOUNS
 
 FIVE = ("1", "2", "3", "4", "5")
 BATCH = 32
@@ -179,7 +184,9 @@ def kinds(bench: Bench) -> float:
     return rounded(np.mean([r.text == k for r, (_, _, k) in zip(replies, made, strict=True)]))
 
 
-OPENINGS = "Is Are Can Does What Which Where How Name Tell List Count Describe Write Give".split()
+OPENINGS = [
+    "Is", "Are", "Can", "Does", "What", "Which", "Where", "How", "Name", "Tell", "List", "Count", "Describe", "Write", "Give",
+]  # fmt: skip
 
 
 def well_formed(text: str) -> bool:
@@ -191,7 +198,7 @@ def well_formed(text: str) -> bool:
 
 
 def hooking(bench: Bench) -> dict[str, float]:
-    """Sampled user turns at temperature 1, top-k 20: their form, what they are about, and what Oasis would keep of them."""
+    """Sampled user turns at temperature 1, top-k 20: form, what they are about, what Oasis would keep of them."""
     replies = bench.answers([
         bench.request(i, None, sampling={"temperature": 1.0, "top_k": 20, "min_tokens": 2, "max_tokens": 100})
         for i in range(len(bench.scenes))
@@ -271,7 +278,12 @@ def main() -> None:
 def table(found: dict[str, Any]) -> str:
     """Return the figures as a Markdown table, one column for each kind of scenes."""
     columns = [name for name in ("seen", "unseen") if name in found]
-    lines = [f"Weights `{found['model']}`, {found[columns[0]]['scenes']} scenes each.", "", f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines = [
+        f"Weights `{found['model']}`, {found[columns[0]]['scenes']} scenes each.",
+        "",
+        f"| | {' | '.join(columns)} |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
     for measure in MEASURES:
         first = found[columns[0]][measure]
         for part in first if isinstance(first, dict) else [""]:

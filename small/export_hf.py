@@ -2,9 +2,9 @@
 
     python small/export_hf.py OUT        # then AutoModelForImageTextToText.from_pretrained(OUT), no remote code
 
-Why InternVL and not Llava: Llava hands every patch to the decoder; InternVL's pixel shuffle joins 2 x 2 of them, which is what
-this model was trained with (168 px, 144 patches, 36 image tokens). InternVL's own vision transformer has DINOv2's architecture
-under other names, so the tower's weights fit into it as they are, with the position grid interpolated once to 12 x 12.
+Why InternVL and not Llava: Llava hands every patch to the decoder; InternVL's pixel shuffle joins 2 x 2 of them, which
+is what this model was trained with (168 px, 144 patches, 36 image tokens). InternVL's own vision transformer has DINOv2's
+architecture under other names, so the tower's weights fit into it as they are, with the position grid interpolated once to 12 x 12.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from tower_torch import load_tower
 from transformers import (
-    BitImageProcessor, Dinov2Model, GenerationConfig, InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig,
-    LlamaConfig, LlavaProcessor, PreTrainedTokenizerFast,
+    BitImageProcessor,
+    Dinov2Model,
+    GenerationConfig,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLVisionConfig,
+    LlamaConfig,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
 )  # fmt: skip
 
 from foveal.models.small.decoder import read_safetensors
 from foveal.models.small.tokenizer import ASSISTANT, END, IMAGE, PAD, SYSTEM, USER
 from foveal.models.small.tower import MEAN, SIDE, STD, tower_file
+from tower_torch import load_tower
 
 TEMPLATE = (
     "{% for m in messages %}{{ {'system': '"
@@ -52,23 +59,29 @@ def configuration(shape: dict[str, float], image_token: int) -> InternVLConfig:
     """Return the configuration of the whole model."""
     text = LlamaConfig(
         vocab_size=int(shape["vocabulary"]), hidden_size=int(shape["width"]), num_hidden_layers=int(shape["layers"]),
-        num_attention_heads=int(shape["heads"]), num_key_value_heads=int(shape["heads"]), intermediate_size=int(shape["inner"]),
+        num_attention_heads=int(shape["heads"]), num_key_value_heads=int(shape["heads"]),
+        intermediate_size=int(shape["inner"]),
         rms_norm_eps=shape["eps"], rope_theta=shape["theta"], max_position_embeddings=1024, tie_word_embeddings=True,
         bos_token_id=None, eos_token_id=4, pad_token_id=0,
     )  # fmt: skip
     vision = InternVLVisionConfig(
-        hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1536, image_size=[SIDE, SIDE], patch_size=[14, 14],
-        attention_bias=True, norm_type="layer_norm", layer_norm_eps=1e-6, use_absolute_position_embeddings=True, use_mask_token=False,
+        hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1536,
+        image_size=[SIDE, SIDE], patch_size=[14, 14],
+        attention_bias=True, norm_type="layer_norm", layer_norm_eps=1e-6,
+        use_absolute_position_embeddings=True, use_mask_token=False,
         use_mean_pooling=False, hidden_act="gelu",
     )  # fmt: skip
     return InternVLConfig(
-        vision_config=vision, text_config=text, image_token_id=image_token, downsample_ratio=0.5, projector_hidden_act="gelu",
-        vision_feature_layer=-1, vision_feature_select_strategy="default", image_seq_length=36, tie_word_embeddings=True,
+        vision_config=vision, text_config=text, image_token_id=image_token, downsample_ratio=0.5,
+        projector_hidden_act="gelu",
+        vision_feature_layer=-1, vision_feature_select_strategy="default", image_seq_length=36,
+        tie_word_embeddings=True,
     )  # fmt: skip
 
 
 NAMES = {
-    "norm1": "layernorm_before", "norm2": "layernorm_after", "layer_scale1.lambda1": "lambda_1", "layer_scale2.lambda1": "lambda_2",
+    "norm1": "layernorm_before", "norm2": "layernorm_after", "layer_scale1.lambda1": "lambda_1",
+    "layer_scale2.lambda1": "lambda_2",
     "attention.o_proj": "attention.projection_layer",
 }  # fmt: skip
 """DINOv2's names and InternVL's for the same weights."""

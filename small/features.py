@@ -31,7 +31,7 @@ def _draw(seeds: list[int], split: Split) -> tuple[np.ndarray, list[Scene], np.n
 
 
 def encode(folder: Path, name: str, seeds: range, split: Split) -> None:
-    """Write `<name>.npy` (patch features, float16), `<name>.cells.npy` and `<name>.json` (the scenes) for the seeds' scenes."""
+    """Write `<name>.npy` (patch features, float16), `<name>.cells.npy` and `<name>.json` (the scenes themselves)."""
     if (folder / f"{name}.json").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The trainable half of the embedded model in torch: InternVL's projector and a Llama decoder, named as transformers names them."""
+"""The trainable half of the embedded model in torch: InternVL's projector and a Llama decoder, named as there."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Net(nn.Module):
         self.register_buffer("frequency", frequency, persistent=False)
 
     def tie(self, scale: float) -> None:
-        """Let half of the first layer's heads begin by looking for what is like themselves: a noun finds its image token."""
+        """Let half of the first layer's heads begin by looking for their like: a noun finds its image token."""
         half = self.shape.width // 2
         with torch.no_grad():
             attention = self.layers[0].self_attn
@@ -101,7 +101,7 @@ class Net(nn.Module):
     def forward(
         self, ids: Tensor, image: Tensor, positions: Tensor, mask: Tensor, where: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the last hidden states and those of the middle; `image` (projected) replaces the tokens that `where` marks."""
+        """Return the last and the middle hidden states; `image` (projected) replaces the tokens `where` marks."""
         x = self.embed_tokens(ids)
         x = x.masked_scatter(where[..., None], image.to(x.dtype))
         angle = positions[..., None].float() * self.frequency

@@ -1,4 +1,4 @@
-"""Lessons into tensors: one row holds a picture and all its conversations, each of which sees only the picture and itself."""
+"""Lessons into tensors: a row holds a picture and its conversations, each of which sees the picture and itself."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Batch:
 
 
 def tokens(talk: Talk, tokenizer: Tokenizer, spelled: bool) -> tuple[list[int], list[float]]:
-    """Return a conversation's ids and, for each, its weight as a target. A talk with a picture leaves out its first header."""
+    """Return a conversation's ids and their weights as targets. A talk with a picture leaves out its first header."""
     ids: list[int] = []
     weights: list[float] = []
     for n, turn in enumerate(talk.turns):

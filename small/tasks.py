@@ -1,4 +1,4 @@
-"""What the embedded model is taught: user turns of its own, answers, and foveal's own Oasis prompts, all with the truth known."""
+"""What the embedded model is taught: user turns, answers and foveal's own Oasis prompts, the truth known."""
 
 from __future__ import annotations
 
@@ -60,17 +60,21 @@ class Text:
 
 
 VAGUE = (
-    "What about this?", "Tell me more.", "And the thing?", "Do it.", "Is it good?", "What is it like?", "Go on.", "Why?",
-    "Say something.", "What do you think?", "How so?", "Explain that one.", "Which one?", "Is it the same?", "Can you help?",
+    "What about this?", "Tell me more.", "And the thing?", "Do it.", "Is it good?", "What is it like?", "Go on.",
+    "Why?", "Say something.", "What do you think?", "How so?", "Explain that one.", "Which one?", "Is it the same?",
+    "Can you help?",
 )  # fmt: skip
 UNANSWERABLE = (
     "What is the name of the {x}?", "How old is the {x}?", "Who owns the {x}?", "How much does the {x} cost?",
-    "Where was the {x} made?", "What will the {x} do next?", "When was the picture with the {x} taken?", "Who drew the {x}?",
+    "Where was the {x} made?", "What will the {x} do next?", "When was the picture with the {x} taken?",
+    "Who drew the {x}?",
     "How heavy is the {x}?", "What happened before the {x} came here?", "Which city is the {x} from?",
 )  # fmt: skip
 CHATTER = (
-    "Hello.", "How are you?", "What is two plus two?", "Write a poem about the sea.", "Who are you?", "What is the capital of France?",
-    "Translate this into German.", "Write a program that sorts numbers.", "Tell me a joke.", "What is the weather today?",
+    "Hello.", "How are you?", "What is two plus two?", "Write a poem about the sea.", "Who are you?",
+    "What is the capital of France?",
+    "Translate this into German.", "Write a program that sorts numbers.", "Tell me a joke.",
+    "What is the weather today?",
     "Summarize the book.", "Give me a recipe.",
 )  # fmt: skip
 UNKNOWN = "The picture does not tell."
@@ -85,7 +89,7 @@ def question_list(facts: Sequence[str], rng: random.Random) -> str:
 
 
 def hooked(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
-    """Return what a user says on seeing the picture, and what follows: a question, a caption, or a list of questions."""
+    """Return what a user says on seeing the picture, and what follows: a question, a caption, or several questions."""
     kind = rng.random()
     if kind < 0.30:
         return Talk((Said("user", caption(scene, rng)),))
@@ -120,7 +124,8 @@ def about_absent(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> tupl
     noun = absent(scene, rng, nouns)
     ask = rng.choice((
         "What color {is} the {x}?", "Where {is} the {x}?", "What is to the left of the {x}?", "What is below the {x}?",
-        "Tell me where the {x} {is}.", "Is the {x} on the left?", "How many {xs} can you see?", "What is the {x} doing?",
+        "Tell me where the {x} {is}.", "Is the {x} on the left?", "How many {xs} can you see?",
+        "What is the {x} doing?",
         "Describe the {x}.", "What is to the right of the {x}?",
     ))  # fmt: skip
     return ask.format(x=noun, xs=plural(noun), **{"is": is_(noun)}), noun

@@ -1,8 +1,9 @@
 """Train the embedded model from packages alone.
 
-    python small/train.py --out build/small            # everything: pictures, features, tokenizer, weights, card's figures
+    python small/train.py --out build/small     # everything: pictures, features, tokenizer, weights
 
-Needs torch, transformers, tokenizers, onnx, onnxruntime, safetensors, resvg-py and foveal itself; apt-get and npm fetch the pictures.
+Needs torch, transformers, tokenizers, onnx, onnxruntime, safetensors, resvg-py and foveal itself; apt-get and npm fetch
+the pictures.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Data:
 
 
 class Helpers(torch.nn.Module):
-    """Losses that only training knows: each image token names what covers it, in the decoder's own words, and where it is."""
+    """Losses that only training knows: each image token names what covers it and where it is."""
 
     def __init__(self, tokenizer: Tokenizer, width: int) -> None:
         super().__init__()
@@ -92,8 +93,10 @@ class Helpers(torch.nn.Module):
         return f.binary_cross_entropy_with_logits(self.there(middle[at])[:, 0], truth)
 
 
-def warm_up(net: Net, helpers: Helpers, data: Data, epochs: int, log: Log | None, rank: int, workers: int, resumed: bool) -> None:
-    """Teach the projector alone to name its tokens: cheap, and it makes the words of the decoder mean something to it."""
+def warm_up(
+    net: Net, helpers: Helpers, data: Data, epochs: int, log: Log | None, rank: int, workers: int, resumed: bool
+) -> None:
+    """Teach the projector alone to name its tokens: cheap, and the decoder's words come to mean something to it."""
     parameters = [*net.projector.parameters(), *([] if resumed else [net.embed_tokens.weight]), *helpers.parameters()]
     size = 32 // workers
     steps = epochs * (len(data.scenes) // workers // size)
@@ -280,7 +283,7 @@ def main() -> None:
 
 
 def work(rank: int, args: argparse.Namespace) -> None:
-    """Train as one of several workers of one thread each: where cores are shared, threads that wait for each other crawl."""
+    """Train as one of several workers of one thread each: on shared cores, threads that wait for each other crawl."""
     torch.set_num_threads(max(1, 2 // args.workers))
     if args.workers > 1:
         os.setsid()

@@ -33,7 +33,8 @@ def train(texts: Iterable[str], path: Path, size: int = 2048) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     lines = prompt_lines()
     trainer = trainers.BpeTrainer(
-        vocab_size=size - len(lines), special_tokens=list(SPECIALS), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        vocab_size=size - len(lines), special_tokens=list(SPECIALS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False, min_frequency=4,
     )  # fmt: skip
     tokenizer.train_from_iterator(texts, trainer)
@@ -42,7 +43,7 @@ def train(texts: Iterable[str], path: Path, size: int = 2048) -> None:
 
 
 def corpus(texts: Iterable[str]) -> list[str]:
-    """Return texts with the prompts' fixed lines taken out, and those lines a few times so that they can be spelled too."""
+    """Return texts without the prompts' fixed lines, and those lines a few times so that they can be spelled too."""
     lines = prompt_lines()
     known = re.compile("|".join(re.escape(line) for line in sorted(lines, key=len, reverse=True)))
     return [known.sub("\n", text) for text in texts] + lines * 60

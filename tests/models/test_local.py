@@ -30,7 +30,11 @@ class Echo:
         return [Reply(said(r)) for r in requests]
 
     def render(self, messages, open_turn=False):
-        return "<u>" + "".join(p if isinstance(p, str) else "<i>" for p in messages[0].parts) + ("" if open_turn else "</u>")
+        return (
+            "<u>"
+            + "".join(p if isinstance(p, str) else "<i>" for p in messages[0].parts)
+            + ("" if open_turn else "</u>")
+        )
 
 
 def said(request):

@@ -26,7 +26,10 @@ class FakeTower:
     """Features drawn from the picture's digest."""
 
     def features(self, images):
-        return [np.random.default_rng(int(i.digest[:8], 16)).normal(size=(PATCHES, WIDTH)).astype(np.float32) for i in images]
+        return [
+            np.random.default_rng(int(i.digest[:8], 16)).normal(size=(PATCHES, WIDTH)).astype(np.float32)
+            for i in images
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,9 @@ def ask(text, n=0, images=1, **how):
     return Request((Message("user", (*shown, text) if text else shown),), open_turn=not text, **how)
 
 
-@pytest.mark.parametrize("text", ["What is on the left?", "näïve ☃ 12\n\n 3.5", "", "a  b\t\n", "<|user|> <image>", "x" * 300])
+@pytest.mark.parametrize(
+    "text", ["What is on the left?", "näïve ☃ 12\n\n 3.5", "", "a  b\t\n", "<|user|> <image>", "x" * 300]
+)
 def test_text_comes_back(small, text):
     assert small.tokenizer.decode(small.tokenizer.encode(text)) == text
     assert small.tokenizer.decode(small.tokenizer.encode(text, lines=False)) == text
@@ -51,17 +56,26 @@ def test_special_tokens_cannot_be_written(small):
 
 
 def test_own_prompts_are_short(small):
-    prompts = [P.grounded(instruction="Where is the cat?"), P.sensible(instruction="Where is the cat?"), P.kind(text="A cat.")]
+    prompts = [
+        P.grounded(instruction="Where is the cat?"),
+        P.sensible(instruction="Where is the cat?"),
+        P.kind(text="A cat."),
+    ]
     assert all(len(small.tokenizer.encode(p)) < 40 for p in prompts)
 
 
 def test_answers_do_not_depend_on_the_batch(small):
     requests = [ask(None, n, sampling=HOOK, seed=n) for n in range(4)]
-    requests += [ask("What is on the left?", 7), ask(P.kind(text="A cat."), images=0, choices=("instruction", "caption"))]
+    requests += [
+        ask("What is on the left?", 7),
+        ask(P.kind(text="A cat."), images=0, choices=("instruction", "caption")),
+    ]
     together = small.generate(requests)
     alone = [small.generate([r])[0] for r in reversed(requests)][::-1]
     assert [r.text for r in together] == [r.text for r in alone]
-    assert all(abs(a.probs[c] - b.probs[c]) < 1e-4 for a, b in zip(together, alone, strict=True) if a.probs for c in a.probs)
+    assert all(
+        abs(a.probs[c] - b.probs[c]) < 1e-4 for a, b in zip(together, alone, strict=True) if a.probs for c in a.probs
+    )
 
 
 def test_seed_decides(small):
@@ -91,7 +105,11 @@ def test_several_pictures_long_prompts_and_turns(small):
     replies = small.generate([ask("What is on the left?", images=3), ask("word " * 3000), ask("Hello.", images=0)])
     assert all(r.text for r in replies)
     image = Image.of(b"1")
-    turns = (Message("user", (image, "What is on the left?")), Message("assistant", ("A cat.",)), Message("user", ("And on the right?",)))
+    turns = (
+        Message("user", (image, "What is on the left?")),
+        Message("assistant", ("A cat.",)),
+        Message("user", ("And on the right?",)),
+    )
     assert small.generate([Request(turns, sampling={"max_tokens": 20})])[0].text
     assert small.generate([Request((Message("system", ("Be brief.",)), *turns), sampling={"max_tokens": 20})])[0].text
 
@@ -129,7 +147,11 @@ def test_backend_shows_tokens():
 
 
 def test_gelu():
-    assert np.allclose(gelu(np.array([-2.0, -0.5, 0, 0.5, 2.0], np.float32)), [-0.0455003, -0.1542687, 0, 0.3457313, 1.9544997], atol=1e-6)
+    assert np.allclose(
+        gelu(np.array([-2.0, -0.5, 0, 0.5, 2.0], np.float32)),
+        [-0.0455003, -0.1542687, 0, 0.3457313, 1.9544997],
+        atol=1e-6,
+    )
 
 
 def test_weights_fit_the_package():

@@ -23,10 +23,10 @@ def picture() -> bytes:
 def test_same_logits(tmp_path):
     import numpy as np
     import torch
-    from export_hf import model, packaged, processor
     from PIL import Image as Pillow
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
+    from export_hf import model, packaged, processor
     from foveal.models.small import SmallVLM
     from foveal.models.small.tower import tower_file
     from foveal.models.wire import Message, Request

@@ -11,7 +11,13 @@ from foveal.scrapbook import Album, compose, sources
 from foveal.scrapbook.scene import GRID, SIDE, Cutout, Look, looks
 from foveal.scrapbook.truth import caption, counts, fact, listed, natural, places, plural
 
-SHADES = {"apple": (200, 30, 30), "cat": (30, 30, 30), "boat": (30, 60, 200), "fox": (230, 120, 20), "sheep": (240, 240, 240)}
+SHADES = {
+    "apple": (200, 30, 30),
+    "cat": (30, 30, 30),
+    "boat": (30, 60, 200),
+    "fox": (230, 120, 20),
+    "sheep": (240, 240, 240),
+}
 
 
 @pytest.fixture(scope="module")

