@@ -21,8 +21,8 @@ STOPPED, BAD_SETUP, ALL_FAILED = 3, 2, 1
 """Exit codes beside 0: stopped and can be continued; nothing was paid; every record failed."""
 
 SMALL_NOTE = (
-    "The embedded model knows about sixty kinds of objects in simple scenes; on other pictures its data is only good for "
-    "trying things out. Name your own with --model URL."
+    "The embedded model knows a few dozen kinds of objects in simple scenes; on other pictures its data is only good "
+    "for trying things out. Name your own with --model URL."
 )
 
 
@@ -147,7 +147,12 @@ def _show_options(p: argparse.ArgumentParser) -> None:
 
 def _export_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("folder", type=Path, nargs="?", default=Path("out"), help="run folder (default: out)")
-    p.add_argument("--to", required=True, metavar="A,B", help="llava, sharegpt, ms-swift, trl, trl-completion, openai, webdataset, hf")
+    p.add_argument(
+        "--to",
+        required=True,
+        metavar="A,B",
+        help="llava, sharegpt, ms-swift, trl, trl-completion, openai, webdataset, hf",
+    )
     p.add_argument("-o", "--out", type=Path, help="where to (default: export/ in the run folder)")
 
 
@@ -266,8 +271,9 @@ def _go(args: argparse.Namespace, plan: Plan, source: Source, quiet: bool) -> Ru
 
 def _banner(plan: Plan, source: Source, folder: Path) -> None:
     from foveal.models.connect import spec_of
+    from foveal.models.wire import Backend
 
-    specs = {role: spec_of(spec) for role, spec in plan.specs.items()}
+    specs = {role: spec_of(spec) for role, spec in plan.specs.items() if not isinstance(spec, Backend)}
     who = ", ".join(
         f"{role} = {' '.join([spec.model, *map(_host, spec.urls)]).strip()}" for role, spec in specs.items()
     )

@@ -1,4 +1,4 @@
-"""Recipes: a short YAML that names source, models, steps with knobs, exports, budget; all bound before anything is paid."""
+"""Recipes: a short YAML of source, models, steps with knobs, exports, budget; all bound before anything is paid."""
 
 from __future__ import annotations
 
@@ -294,7 +294,7 @@ class Bound:
     knobs: Mapping[str, Any]
 
     def fingerprint(self, models: Mapping[str, str]) -> str:
-        """Return a digest of all that a decision depends on: code, prompts, knobs, and who answers (role -> identity)."""
+        """Return a digest of all a decision depends on: code, prompts, knobs, who answers (role -> identity)."""
         roles = {role: models[role] for role in self.step.roles}
         what = orjson.dumps([self.label, dict(self.knobs), roles], option=orjson.OPT_SORT_KEYS, default=str)
         return digest(self.step.digest(), what)
@@ -319,7 +319,7 @@ class Plan:
         return tuple(dict.fromkeys(role for bound in self.steps for role in bound.step.roles))
 
     def hooks(self, role: str) -> bool:
-        """Tell whether a step may leave the user's turn open with this role: it proposes by hook and this role sees images."""
+        """Tell whether a step may leave this role's user turn open: it proposes by hook, with its first role."""
         return any(_proposer(b) == "hook" and b.step.roles[:1] == (role,) for b in self.steps)
 
 

@@ -57,7 +57,12 @@ class Builder:
         open_turn: bool = False, take: int = 0,
     ) -> None:  # fmt: skip
         parts: list[Any] = [{"image": record.images[0].digest}] if picture and record.images else []
-        request: dict[str, Any] = {"model": "m", "messages": [["user", *parts, words]], "open": open_turn, "sampling": {"temperature": 0}}
+        request: dict[str, Any] = {
+            "model": "m",
+            "messages": [["user", *parts, words]],
+            "open": open_turn,
+            "sampling": {"temperature": 0},
+        }
         if choices:
             request["choices"] = list(choices)
         reply: dict[str, Any] = {"text": said, "finish": finish}
@@ -73,7 +78,9 @@ class Builder:
 class Run:
     """`with Run(folder) as run:` writes one run; its state is "done" unless told."""
 
-    def __init__(self, folder: Path, steps: Sequence[dict[str, Any]] = STEPS, state: str = "done", **meter: Any) -> None:
+    def __init__(
+        self, folder: Path, steps: Sequence[dict[str, Any]] = STEPS, state: str = "done", **meter: Any
+    ) -> None:
         self.folder, self.steps, self.state, self.meter = folder, steps, state, meter
 
     def __enter__(self) -> Builder:

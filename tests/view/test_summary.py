@@ -42,7 +42,15 @@ def small_run(folder, state="done", **meter):
         run.end("oasis", sources[7], "failed", "empty reply", "vlm oasis/kind, 3 tries", "…raw words")
         run.end("oasis", sources[8], "failed", "picture truncated", "jpeg, no end marker")
         run.call(sources[0], "", "", "What is it?", open_turn=True)
-        run.call(sources[0], "oasis/kind", "Is it?", "instruction", role="llm", choices=("instruction", "caption"), probs={"instruction": 0.9})
+        run.call(
+            sources[0],
+            "oasis/kind",
+            "Is it?",
+            "instruction",
+            role="llm",
+            choices=("instruction", "caption"),
+            probs={"instruction": 0.9},
+        )
     return sources, rows, doomed
 
 
@@ -62,7 +70,10 @@ def test_everything_is_counted_once(tmp_path):
     assert told["cost"] is None
     assert told["seconds"] == 12.5
     assert told["losses"] == {"empty reply": 1}
-    assert [(s["step"], s["in"], s["kept"], s["out"]) for s in told["steps"]] == [("oasis", 10, 5, 6), ("dedup", 6, 5, 5)]
+    assert [(s["step"], s["in"], s["kept"], s["out"]) for s in told["steps"]] == [
+        ("oasis", 10, 5, 6),
+        ("dedup", 6, 5, 5),
+    ]
     assert orjson.loads(orjson.dumps(told)) == told
 
 
@@ -110,7 +121,13 @@ def test_a_picture_that_cannot_be_opened_is_told_of_at_a_later_step(tmp_path):
         broken = run.source()
         run.end("oasis", broken, "failed", "picture empty", "0 bytes")
     told = summarise(tmp_path)
-    assert told.to_json()["records"] == {"all": 1, "kept": 0, "dropped": {}, "failed": {"picture empty": 1}, "pending": 0}
+    assert told.to_json()["records"] == {
+        "all": 1,
+        "kept": 0,
+        "dropped": {},
+        "failed": {"picture empty": 1},
+        "pending": 0,
+    }
     assert [(f.cause, f.step, f.detail) for f in told.failures] == [("picture empty", "oasis", "0 bytes")]
 
 
@@ -141,13 +158,17 @@ def test_history_has_calls_ends_and_children(tmp_path):
     assert record["calls"][0]["request"]["open_turn"] is True
     assert record["calls"][1]["reply"]["probs"] == {"instruction": 0.9}
     assert [c["id"] for c in record["children"]] == [r.id for r in rows[:2]]
-    assert record["children"][0]["steps"] == [{"step": "dedup", "status": "kept", "reason": "", "detail": "", "raw": ""}]
+    assert record["children"][0]["steps"] == [
+        {"step": "dedup", "status": "kept", "reason": "", "detail": "", "raw": ""}
+    ]
     text = show(history(tmp_path, rows[1].id))
     assert "← asked for" in text
     assert "instruction 0.90" in text
 
 
-@pytest.mark.parametrize(("prefix", "said"), [("", "not a record id"), ("zz", "not a record id"), ("0" * 31, "no record")])
+@pytest.mark.parametrize(
+    ("prefix", "said"), [("", "not a record id"), ("zz", "not a record id"), ("0" * 31, "no record")]
+)
 def test_a_record_that_is_not_there(tmp_path, prefix, said):
     small_run(tmp_path)
     with pytest.raises(StoreError, match=said):

@@ -1,4 +1,4 @@
-"""Model: one verb, `ask`. It remembers what was answered, reads the answer as the type asked for, and asks again if it cannot."""
+"""Model: one verb, `ask`. Answers are remembered, read as the type asked for, asked again where they cannot be."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Score(float):
 
 @dataclass(frozen=True)
 class Scale:
-    """Ask for a whole number from `low` to `high`; the answer is a Score, the expected value where probabilities are given."""
+    """Ask for a whole number from `low` to `high`: a Score, the expected value where probabilities are given."""
 
     low: int
     high: int
@@ -210,7 +210,7 @@ def _shape(out: Any) -> Shape:
 
 
 def request_key(identity: str, request: Request) -> tuple[bytes, str]:
-    """Return the digest of a request and the request as JSON: model, words, pictures, sampling, answer type; never how it is run."""
+    """Return a request's digest and JSON: model, words, pictures, sampling, answer type; never how it is run."""
     said = [[m.role, *(p if isinstance(p, str) else {"image": p.digest} for p in m.parts)] for m in request.messages]
     what = {"model": identity, "messages": said, "open": request.open_turn, "sampling": dict(request.sampling)}
     if request.choices:

@@ -1,4 +1,4 @@
-"""A model that answers from a script: for tests, for trying a method without a server, for showing what would be asked."""
+"""A model that answers from a script: for tests, and for trying a method without a server."""
 
 from __future__ import annotations
 

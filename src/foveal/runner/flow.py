@@ -168,8 +168,9 @@ class Flow:
             detail = f"{error} ({place.name}, line {place.lineno})"
             outcome = _failed(MethodFailed(f"{type(error).__name__} in {bound.step.name}", detail), children)
         finally:
-            for variable, token in zip((recording, notes, scope), tokens, strict=True):
-                variable.reset(token)  # type: ignore[arg-type]
+            recording.reset(tokens[0])
+            notes.reset(tokens[1])
+            scope.reset(tokens[2])
         return _once_each(children), _with_notes(outcome, noted)
 
 
@@ -204,7 +205,7 @@ def _once_each(children: Sequence[Record]) -> list[Record]:
 async def from_source(
     source: Source, store: Store, label: str, progress: Progress
 ) -> AsyncIterator[tuple[int, Record]]:
-    """Yield the source's records with their places, read ahead in a thread; write each down, and count what is broken or double."""
+    """Yield the source's records with their places, read ahead in a thread; write down what is broken or double."""
     seq = 0
     async for batch in _ahead(iter(source)):
         for given in batch:

@@ -297,7 +297,8 @@ def _check_folder(folder: Path, recipe: Recipe) -> None:
         raise StoreError(f"{about} cannot be read: {error}") from error
     if name != recipe.name:
         raise StoreError(
-            f"{folder} holds a run of {name!r}, not {recipe.name!r}; name another folder with -o (--store {folder} shares its calls)"
+            f"{folder} holds a run of {name!r}, not {recipe.name!r}; "
+            f"name another folder with -o (--store {folder} shares its calls)"
         )
 
 
@@ -501,8 +502,8 @@ def run(
     """Run a method or recipe on a source; the same as `foveal run`.
 
     Example:
-        >>> run = foveal.run("oasis", "photos/", model="http://localhost:8000/v1", out="out", clarity=4)  # doctest: +SKIP
-        >>> [row.body.question for row in run.records()]  # doctest: +SKIP
+        run = foveal.run("oasis", "photos/", model="http://localhost:8000/v1", out="out", clarity=4)
+        questions = [record.body.question for record in run.records()]
 
     Args:
         what: a method's name, a recipe file, or a recipe as a mapping.

@@ -1,4 +1,4 @@
-"""Table steps: pure functions of the whole set. A Table holds ids and the columns that are asked for, never pictures."""
+"""Table steps: pure functions of the whole set. A Table holds ids and the columns asked for, never pictures."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal
 
 from foveal.errors import RecipeError
@@ -44,10 +45,10 @@ def words(text: str) -> list[str]:
 
 
 def near_texts(texts: Sequence[str], at: float) -> Iterable[tuple[int, int]]:
-    """Yield (later, earlier) pairs of texts whose sets of words and word pairs have a Jaccard similarity of at least `at`.
+    """Yield (later, earlier) pairs of texts whose sets of words and word pairs have a Jaccard similarity >= `at`.
 
-    Exact, by prefix filtering (Bayardo et al., WWW 2007): with tokens in order of rarity, two similar sets share a token
-    among their first |x| - ceil(at * |x|) + 1.
+    Exact, by prefix filtering (Bayardo et al., WWW 2007): with tokens in order of rarity, two similar sets share a
+    token among their first |x| - ceil(at * |x|) + 1.
     """
     bags = [_shingles(t) for t in texts]
     rarity: dict[str, int] = defaultdict(int)
@@ -68,7 +69,7 @@ def near_texts(texts: Sequence[str], at: float) -> Iterable[tuple[int, int]]:
 
 def _shingles(text: str) -> frozenset[str]:
     plain = words(text)
-    return frozenset(plain) | {f"{a} {b}" for a, b in zip(plain, plain[1:], strict=False)} or frozenset({text})
+    return frozenset(plain) | {f"{a} {b}" for a, b in pairwise(plain)} or frozenset({text})
 
 
 def _at_least(share: float, size: int) -> int:
@@ -155,7 +156,4 @@ def near_pictures(table: Table, bits: int = 4) -> Table:
 def _bands(code: int, count: int) -> list[tuple[int, int]]:
     # Two codes that differ in at most count-1 bits agree in at least one of `count` bands (pigeonhole).
     edges = [64 * k // count for k in range(count + 1)]
-    return [
-        (k, (code >> low) & ((1 << (high - low)) - 1))
-        for k, (low, high) in enumerate(zip(edges, edges[1:], strict=False))
-    ]
+    return [(k, (code >> low) & ((1 << (high - low)) - 1)) for k, (low, high) in enumerate(pairwise(edges))]

@@ -14,7 +14,7 @@ _ENDS = re.compile(r"[.!?。！？…]+(?=\s|$)|[。！？]")
 
 
 def plain(text: str) -> str:
-    """Return the text without what looks like a chat template's or a format's special tokens, and without outer space."""
+    """Return the text without what looks like special tokens of a template or format, and without outer space."""
     return _SPECIAL.sub("", text).strip()
 
 

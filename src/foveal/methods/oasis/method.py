@@ -1,4 +1,4 @@
-"""Oasis (2503.08741): show the model only a picture, let it finish the user's turn, keep what survives judging, answer it.
+"""Oasis (2503.08741): show the model just a picture, let it finish the user's turn, judge what it asks, answer it.
 
 Needs no prompt to start from: a VLM whose user turn is left open after the image goes on to write what a user would
 (section 3.2 of the paper). What reads as a caption is recycled with a request for a description (its section 3.4).
@@ -89,7 +89,7 @@ async def oasis(
         answer: lowest score for the answer, 0 for no check (the paper finds that checks hurt: -0.7 and -1.6).
         answer_tokens: longest answer.
     """
-    sampling = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_tokens": min_tokens}
+    sampling: Lineage = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_tokens": min_tokens}
 
     async def propose_text(sample: int) -> Text:
         if proposer == "hook":
@@ -115,9 +115,10 @@ async def oasis(
         scores = [await judge(i) for i in instructions]
         for instruction in instructions:
             reply = await vlm.ask(instruction, image.images, after=Chat(turns), max_tokens=answer_tokens)
+            keep(reply.finish != "length", "answer: cut off at its token limit")
             await check(instruction, reply)
             turns += (Turn("user", instruction), Turn("assistant", reply))
-        worst = {name: round(min(s[name] for s in scores), 3) for name in scores[0]}
+        worst: Lineage = {name: round(min(s[name] for s in scores), 3) for name in scores[0]}
         return image.make(Chat(turns), **lineage, **worst, read=scores[0]["sensible"].read)
 
     async def check(instruction: str, reply: str) -> None:
@@ -131,7 +132,7 @@ async def oasis(
         for name, rater, images in (("fluent", llm, ()), ("rich", llm, ()), ("true", vlm, image.images)):
             scores[name] = await rater.ask(P[f"caption_{name}"](caption=text), images, out=FIVE)
             keep(scores[name] >= caption, f"caption: not {name} enough")
-        rounded = {f"caption_{name}": round(score, 3) for name, score in scores.items()}
+        rounded: Lineage = {f"caption_{name}": round(score, 3) for name, score in scores.items()}
         request = image.rng("describe", text).choice(DESCRIBE)
         return image.make(
             Chat((("user", request), ("assistant", text))), **lineage, **rounded, read=scores["true"].read
