@@ -255,14 +255,14 @@ def _run(args: argparse.Namespace, extra: Sequence[str]) -> int:
 
 
 def _go(args: argparse.Namespace, plan: Plan, source: Source, quiet: bool) -> Run:
-    from foveal.runner.local import _wait, export_run, run_plan
+    from foveal.runner.local import export_run, run_plan, wait
     from foveal.view.live import LiveDisplay
     from foveal.view.report import write_report
 
     folder = args.out or Path(plan.recipe.out or "out")
     if not quiet:
         _banner(plan, source, folder)
-    finished = _wait(run_plan(plan, source, folder, args.store, None if quiet else LiveDisplay))
+    finished = wait(run_plan(plan, source, folder, args.store, None if quiet else LiveDisplay))
     if finished.state == "finished":
         finished.exports += [export_run(folder, name) for name in plan.recipe.export]
     write_report(folder)
@@ -302,7 +302,7 @@ def _tell(finished: Run, summed: Any) -> None:
 
 
 def _preview(args: argparse.Namespace, extra: Sequence[str]) -> int:
-    from foveal.runner.local import _wait, run_plan
+    from foveal.runner.local import run_plan, wait
     from foveal.view import preview
 
     plan, _ = _plan(args, extra)
@@ -311,7 +311,7 @@ def _preview(args: argparse.Namespace, extra: Sequence[str]) -> int:
     folder = args.out or Path(few.recipe.out or "out")
     if not args.json:
         _banner(few, source, folder)
-    finished = _wait(run_plan(few, source, folder, args.store))
+    finished = wait(run_plan(few, source, folder, args.store))
     preview.show(folder, total, as_json=args.json)
     return STOPPED if finished.state == "stopped" else 0
 

@@ -63,6 +63,18 @@ class Prompts:
         """Return the digest of each prompt as it would be used now."""
         return {name: digest(self.text(name)) for name in self.names()}
 
+    def check(self) -> None:
+        """Parse every prompt file as it would be used now.
+
+        Raises:
+            RecipeError: one is not a valid template, or not UTF-8.
+        """
+        for name in self.names():
+            try:
+                _jinja.parse(self.text(name))
+            except (jinja2.TemplateError, UnicodeDecodeError) as error:
+                raise RecipeError(f"prompt {self.path(name)}: {error}") from error
+
     def render(self, name: str, **values: Any) -> Prompt:
         """Render one prompt.
 

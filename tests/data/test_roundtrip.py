@@ -81,7 +81,7 @@ READ = {
     "trl": ["sft", "dpo", "contrast"],
     "trl-completion": ["completion", "dpo"],
     "openai": ["openai_sft.jsonl", "openai_dpo.jsonl"],
-    "webdataset": ["foveal-000000.tar"],
+    "webdataset": [f"foveal-{n}-000000.tar" for n in range(4)],
     "hf": ["sft", "dpo"],
 }
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from conftest import make_pictures, oasis_answers
 
 import foveal
+from conftest import make_pictures, oasis_answers
 from foveal.errors import StoreError
 from foveal.models.scripted import Scripted, words_of
 from foveal.models.wire import Request
@@ -267,6 +267,6 @@ def test_a_read_only_folder_is_refused(oasis_model: Scripted, nobody: None) -> N
     with tempfile.TemporaryDirectory() as mine:
         photos = make_pictures(Path(mine) / "photos", 2)
         Path(mine).chmod(0o500)
-        with pytest.raises(StoreError, match="cannot make the folder .* Permission denied"):
+        with pytest.raises(StoreError, match=r"cannot make the folder .* Permission denied"):
             foveal.run("oasis", photos, model=oasis_model, out=Path(mine) / "out")
         Path(mine).chmod(0o700)

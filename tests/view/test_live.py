@@ -31,7 +31,13 @@ class Fake:
 
 
 def busy() -> Fake:
-    fake = Fake(done=40, kept=25, rows=31, dropped=Counter(garbled=9, unclear=3, dull=1, x=1, y=1), failed=Counter({"empty reply": 1}))
+    fake = Fake(
+        done=40,
+        kept=25,
+        rows=31,
+        dropped=Counter(garbled=9, unclear=3, dull=1, x=1, y=1),
+        failed=Counter({"empty reply": 1}),
+    )
     fake.meter.in_flight = 17
     for _ in range(300):
         fake.meter.paid("oasis", "vlm", 1000, 50, None)

@@ -220,7 +220,7 @@ def write(
     from arro3 import io as arro3
     from arro3.core import Field, RecordBatch, RecordBatchReader, Schema
 
-    schema = Schema([Field(name, _kind(shape)) for name, shape in shapes.items()])
+    schema = Schema([Field(name, _kind(shape)) for name, shape in shapes.items()], metadata=dict(metadata))
     written = 0
     raised: list[BaseException] = []
 
@@ -244,7 +244,6 @@ def write(
     arro3.write_parquet(
         RecordBatchReader.from_batches(schema, stream()),
         file,
-        key_value_metadata=dict(metadata),
         max_row_group_size=per_group,
         compression="zstd(3)",
         dictionary_enabled=False,

@@ -305,29 +305,47 @@ def _parts(turn: Turn, images: Sequence[Image]) -> str | list[dict[str, Any]]:
 # --- WebDataset ------------------------------------------------------------------------------------------------------
 
 
+class _Series:
+    """Archives of samples with equally many pictures: readers want the same fields in every sample of a series."""
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        self.folder, self.name = folder, name
+        self.number, self.size = 0, 0
+        self.archive: tarfile.TarFile | None = None
+
+    def add(self, key: str, files: Mapping[str, bytes]) -> None:
+        """Write a sample."""
+        if self.archive is None or self.size >= SHARD:
+            self.close()
+            file = self.folder.open(f"{self.name}-{self.number:06}.tar")
+            self.archive = tarfile.TarFile(fileobj=file, mode="w", format=tarfile.PAX_FORMAT)
+            self.number, self.size = self.number + 1, 0
+        for ending, data in files.items():
+            _member(self.archive, f"{key}.{ending}", data)
+            self.size += len(data)
+
+    def close(self) -> None:
+        """End the archive being written."""
+        if self.archive is not None:
+            self.archive.close()
+
+
 def _webdataset(records: Iterable[Record], folder: Folder, title: str, card: Mapping[str, Any]) -> None:
-    archives: list[tarfile.TarFile] = []
-    size = SHARD
+    series: dict[int, _Series] = {}
 
     def write(record: Record) -> None:
-        nonlocal size
-        files = [portable(image.data())[1] for image in record.images]
-        if size >= SHARD:
-            file = folder.open(f"{title}-{len(archives):06}.tar")
-            archives[-1].close() if archives else None
-            archives.append(tarfile.TarFile(fileobj=file, mode="w", format=tarfile.PAX_FORMAT))
-            size = 0
-        key = f"{folder.rows:09}_{record.id}"
-        for number, data in enumerate(files):
-            # Readers want the same fields in every sample and decode by content, so every picture is called .jpg.
-            _member(archives[-1], f"{key}.jpg" if len(files) == 1 else f"{key}.{number}.jpg", data)
-            size += len(data)
+        pictures = [portable(image.data())[1] for image in record.images]
+        # Readers decode by content and go by fields, so every picture is called .jpg.
+        files = {f"{number}.jpg": data for number, data in enumerate(pictures)}
+        files = {"jpg": pictures[0]} if len(pictures) == 1 else files
         row = {**lineage(record), "body": orjson.dumps(body_to_json(record.body)).decode()}
-        _member(archives[-1], f"{key}.json", orjson.dumps(row))
+        if len(pictures) not in series:
+            series[len(pictures)] = _Series(folder, f"{title}-{len(pictures)}")
+        series[len(pictures)].add(f"{folder.rows:09}_{record.id}", {**files, "json": orjson.dumps(row)})
 
     _each(records, folder, write)
-    if archives:
-        archives[-1].close()
+    for one in series.values():
+        one.close()
 
 
 def _member(archive: tarfile.TarFile, name: str, data: bytes) -> None:

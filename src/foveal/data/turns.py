@@ -160,7 +160,6 @@ def unblocked(messages: Sequence[Mapping[str, Any]], images: int) -> list[Turn]:
     Raises:
         RecordFailed: a role or block that foveal does not know, or more image blocks than pictures.
     """
-    texts: list[tuple[Role, str]] = []
     if all(isinstance(m.get("content"), str | None) for m in messages):
         return unmarked([(role(m.get("role")), m.get("content") or "") for m in messages], images)
     at, out = 0, []

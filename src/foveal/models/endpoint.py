@@ -6,7 +6,7 @@ import asyncio
 import os
 import urllib.request
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import orjson
@@ -25,6 +25,17 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 LOST_BEFORE_DEAD = 4
 
 
+class Hook(Protocol):
+    """A way to leave the user's turn open on one kind of server."""
+
+    async def ask(self, endpoint: Endpoint, request: Request, url: body.URL) -> Reply:
+        """Let the model continue the user's turn.
+
+        Raises:
+            Fault: it did not work.
+        """
+
+
 class Endpoint:
     """One server. Its URL may hold a password or a key; `name` does not.
 
@@ -32,6 +43,7 @@ class Endpoint:
         name: the URL as it may be shown.
         model: the model's name there.
         alive: False while nobody answers.
+        hook: how the user's turn is left open here, once that is tested.
     """
 
     def __init__(self, url: str, dialect: Dialect, limiter: Limiter, key_env: str = "", timeout: float = 300.0) -> None:
@@ -55,6 +67,7 @@ class Endpoint:
         self.model = ""
         self.alive = True
         self.lost = 0
+        self.hook: Hook | None = None
         self._http: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
@@ -117,14 +130,24 @@ class Endpoint:
         return reading.load(await self.exchange(url, orjson.dumps(value), aiohttp.ClientTimeout(total=timeout)))
 
     async def ask(self, request: Request, url: body.URL, extra: Mapping[str, Any]) -> Reply:
+        """Send a request the way this server takes it.
+
+        Raises:
+            Fault: it did not work.
+        """
+        if not request.open_turn:
+            return await self.chat(request, url, extra)
+        if self.hook is None:
+            raise Fault("wrong", "cannot hook", f"{self.name} was not tested for open turns")
+        return await self.hook.ask(self, request, url)
+
+    async def chat(self, request: Request, url: body.URL, extra: Mapping[str, Any]) -> Reply:
         """Send a chat request and read the reply; leave out what the server turns out not to take.
 
         Raises:
             Fault: it did not work.
         """
         fields = {**self.dialect.fields(request), **extra}
-        if request.open_turn:
-            fields |= {"add_generation_prompt": False, "continue_final_message": True}
         for _ in range(8):
             sent = frozenset(fields)
             try:

@@ -306,7 +306,7 @@ class Model:
             images: shown first in the first user turn (or where the turns of `after` place them).
             out: str, Literal[...] (one of these words), Scale(low, high) (a number), or a pydantic type (JSON).
             after: a conversation that this question follows.
-            **sampling: temperature (default 0), top_p, top_k, min_p, max_tokens (default 1024), min_tokens, stop (a list),
+            **sampling: temperature (default 0), top_p, top_k, min_p, max_tokens (default 1024), min_tokens, stop,
                 repetition_penalty, frequency_penalty, presence_penalty.
 
         Raises:

@@ -12,9 +12,10 @@ import aiohttp
 
 from foveal.errors import ModelFailed, ModelSetupError, Unreachable, nearest
 from foveal.models import probe
-from foveal.models.dialect import Dialect
+from foveal.models.dialect import SERVERS, Dialect
 from foveal.models.endpoint import LOST_BEFORE_DEAD, Endpoint
 from foveal.models.gate import Gate
+from foveal.models.hooks import open_hook
 from foveal.models.limits import Limiter, Outcome, Ticket
 from foveal.models.reading import Fault
 from foveal.models.spec import ModelSpec
@@ -43,13 +44,20 @@ class OpenAIBackend:
         self.endpoints = [self._endpoint(u) for u in spec.urls]
         self._gate = Gate(self.endpoints)
         self._http: aiohttp.ClientSession | None = None
+        self._hooking = False
         self._dark_since: float | None = None
         self._revivals: set[asyncio.Task[None]] = set()
         self._rng = random.Random()  # spreads retries in time; never part of what a result is
 
     def _endpoint(self, url: str) -> Endpoint:
         spec = self._spec
-        return Endpoint(url, Dialect(spec.dialect or "unknown"), Limiter(spec.concurrency), spec.key_env, spec.timeout)
+        return Endpoint(
+            url,
+            Dialect(spec.dialect if spec.dialect in SERVERS else "unknown"),
+            Limiter(spec.concurrency),
+            spec.key_env,
+            spec.timeout,
+        )
 
     def __repr__(self) -> str:
         return f"OpenAIBackend({self._model!r}, {self.endpoints})"
@@ -78,27 +86,42 @@ class OpenAIBackend:
         self._http = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         for endpoint in self.endpoints:
             endpoint.attach(self._http)
+        self._hooking = hooking
         try:
-            found = await asyncio.gather(*(probe.survey(e, self._spec) for e in self.endpoints), return_exceptions=True)
-            self._agree(found)
+            found = await asyncio.gather(*(self._ready(e) for e in self.endpoints), return_exceptions=True)
+            for endpoint, error in zip(self.endpoints, found, strict=True):
+                if isinstance(error, BaseException) and not isinstance(error, Fault):
+                    raise error
+                if error is not None:
+                    self._gone(endpoint)
+            self._agree()
         except BaseException:
             await self.close()
             raise
 
-    def _agree(self, found: list[list[str] | BaseException]) -> None:
-        """Settle on one model that all living endpoints serve."""
-        for endpoint, names in zip(self.endpoints, found, strict=True):
-            if isinstance(names, Fault):
-                self._gone(endpoint)
-            elif isinstance(names, BaseException):
-                raise names
-            else:
-                self._model = endpoint.model = self._named(endpoint, names)
-        if not any(e.alive for e in self.endpoints):
+    async def _ready(self, endpoint: Endpoint) -> None:
+        """Find out what an endpoint is and test what is asked of it.
+
+        Raises:
+            Fault: nobody is there.
+            ModelSetupError: it cannot play its part.
+        """
+        endpoint.model = self._named(endpoint, await probe.survey(endpoint, self._spec))
+        if self._hooking:
+            endpoint.hook = await open_hook(endpoint, self._spec)
+
+    def _agree(self) -> None:
+        """Settle on one model that all living endpoints serve.
+
+        Raises:
+            ModelSetupError: none is alive, or they serve different ones.
+        """
+        if not (living := [e for e in self.endpoints if e.alive]):
             where = ", ".join(e.name for e in self.endpoints)
             raise ModelSetupError(f"no server answers at {where}: start it, or correct the url")
-        for endpoint in self.endpoints:
-            endpoint.model = self._model
+        if len(names := {e.model for e in living}) > 1:
+            raise ModelSetupError(f"the urls of one role serve different models ({', '.join(sorted(names))})")
+        self._model = living[0].model
 
     def _named(self, endpoint: Endpoint, names: list[str]) -> str:
         if self._model:
@@ -178,7 +201,7 @@ class OpenAIBackend:
 
     async def _revive(self, endpoint: Endpoint) -> None:
         pause = BACKOFF
-        while not await probe.answers(endpoint):
+        while not await self._back(endpoint):
             if self._dark_since is not None and _now() - self._dark_since >= self._spec.patience:
                 where = ", ".join(e.name for e in self.endpoints)
                 self._gate.close(Unreachable(f"no server has answered for {self._spec.patience:g} s at {where}"))
@@ -187,6 +210,17 @@ class OpenAIBackend:
             pause = min(2 * pause, 10.0)
         endpoint.alive, endpoint.lost, self._dark_since = True, 0, None
         self._gate.pump()
+
+    async def _back(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint answers again and, if it was never met, can play its part."""
+        if not await probe.answers(endpoint):
+            return False
+        try:
+            if not endpoint.model or (self._hooking and endpoint.hook is None):
+                await self._ready(endpoint)
+        except (Fault, ModelSetupError):
+            return False
+        return endpoint.model == self._model
 
 
 class Trial:

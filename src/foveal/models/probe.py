@@ -33,10 +33,10 @@ async def survey(endpoint: Endpoint, spec: ModelSpec) -> list[str]:
         Fault: nobody answers.
         ModelSetupError: it refuses the key, or there is no such API at this address.
     """
-    if spec.dialect and spec.dialect not in SERVERS:
+    if spec.dialect not in ("", "auto", "none", *SERVERS):
         raise ModelSetupError(f"unknown dialect {spec.dialect!r}{nearest(spec.dialect, SERVERS)}")
     models = await _models(endpoint)
-    if not spec.dialect:
+    if spec.dialect in ("", "auto", "none"):
         await _tell(endpoint, models)
     elif spec.dialect == "vllm":
         endpoint.dialect.version = _numbers(await _look(endpoint, "version"))

@@ -29,7 +29,7 @@ class ModelSpec(BaseModel):
     url: str | list[str] | None = Field(default=None, repr=False)
     """Base URL of an OpenAI-compatible server, or several that serve the same model."""
     dialect: str = ""
-    """What kind of server it is, where it cannot be told: see `foveal.models.dialect`."""
+    """What kind of server it is, where that cannot be told (see `dialect.SERVERS`); "none": do not try to hook."""
     key_env: str = ""
     """Name of the environment variable that holds the key."""
     concurrency: int | None = Field(default=None, ge=1)

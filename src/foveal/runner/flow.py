@@ -6,15 +6,15 @@ import asyncio
 import time
 import traceback
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 from foveal.data import Broken, Source
-from foveal.errors import Dropped, FovealError, MethodFailed, RecordFailed, RunStopped, SetupError
+from foveal.errors import Dropped, MethodFailed, RecordFailed, RunStopped, SetupError
 from foveal.models.model import Model
 from foveal.recipe import Bound
 from foveal.record import Record, Scope, digest, notes, scope
@@ -69,7 +69,9 @@ class Flow:
     seed: int = 0
     last: bool = True
     stopped: RunStopped | None = None
-    broken: FovealError | None = None
+    broken: BaseException | None = None
+    _active: set[asyncio.Task[None]] = field(default_factory=set)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def width(self) -> int:
         """Return how many records to work on at once: enough that no slot of any model is ever empty."""
@@ -77,28 +79,45 @@ class Flow:
         slots = sum(b.slots for b in backends.values())
         return slots + slots // 4 + 8
 
-    async def run(self, records: AsyncIterator[tuple[int, Record]]) -> None:
+    async def run(self, records: AsyncGenerator[tuple[int, Record], None]) -> None:
         """Carry every record through; returns when all have ended or the run has been stopped.
 
         Raises:
             FovealError: a set-up error met on the way.
         """
-        active: set[asyncio.Task[None]] = set()
         try:
-            async for seq, record in records:
-                while len(active) >= self.width() and not self._ending:
-                    _, active = await asyncio.wait(active, return_when=asyncio.FIRST_COMPLETED)
-                if self._ending:
-                    break
-                active.add(asyncio.create_task(self._source(seq, record)))
-            while active:
-                _, active = await asyncio.wait(active)
+            async with aclosing(records):
+                async for seq, record in records:
+                    await self._room()
+                    if self._ending:
+                        break
+                    self._start(seq, record)
+            while self._active:
+                await self._ended.wait()
+                self._ended.clear()
         finally:
-            for task in active:
+            left = tuple(self._active)
+            for task in left:
                 task.cancel()
-            await asyncio.gather(*active, return_exceptions=True)
+            await asyncio.gather(*left, return_exceptions=True)
         if self.broken:
             raise self.broken
+
+    async def _room(self) -> None:
+        while len(self._active) >= self.width() and not self._ending:
+            self._ended.clear()
+            await self._ended.wait()
+
+    def _start(self, seq: int, record: Record) -> None:
+        task = asyncio.create_task(self._source(seq, record))
+        self._active.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._active.discard(task)
+        self._ended.set()
+        if not task.cancelled() and (error := task.exception()):
+            self.broken = self.broken or error
 
     @property
     def _ending(self) -> bool:
@@ -108,10 +127,7 @@ class Flow:
         try:
             outcome, rows = await self._through(0, seq, record)
         except RunStopped as stop:
-            self.stopped = self.stopped or stop
-            return
-        except FovealError as error:
-            self.broken = self.broken or error
+            self.stopped = self.progress.meter.stop = self.stopped or stop
             return
         self._count(outcome, rows)
 
@@ -204,7 +220,7 @@ def _once_each(children: Sequence[Record]) -> list[Record]:
 
 async def from_source(
     source: Source, store: Store, label: str, progress: Progress
-) -> AsyncIterator[tuple[int, Record]]:
+) -> AsyncGenerator[tuple[int, Record], None]:
     """Yield the source's records with their places, read ahead in a thread; write down what is broken or double."""
     seq = 0
     async for batch in _ahead(iter(source)):

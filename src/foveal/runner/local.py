@@ -8,7 +8,8 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
@@ -185,7 +186,7 @@ async def _row_stage(session: Session, before: Sequence[Bound], stage: Sequence[
         raise stopped
 
 
-async def _again(session: Session, before: Sequence[Bound]) -> Any:
+async def _again(session: Session, before: Sequence[Bound]) -> AsyncGenerator[tuple[int, Record], None]:
     for seq, row in enumerate(survivors(session.store, before)):
         yield seq, to_record(row, session.store, session.read)
 
@@ -349,6 +350,7 @@ async def run_plan(
     session = Session(plan, source, folder, store, progress)
     try:
         with overriding(tuple(Path(p) for p in plan.recipe.prompts)):
+            _check_prompts(plan)
             await session.open_models()
             about = _describe(session)
             store.begin(orjson.dumps(about, default=str).decode())
@@ -358,6 +360,15 @@ async def run_plan(
     finally:
         await session.close_models()
         store.close()
+
+
+def _check_prompts(plan: Plan) -> None:
+    for folder in map(Path, plan.recipe.prompts):
+        if not folder.is_dir():
+            raise RecipeError(f"no folder of prompts at {folder}")
+    for bound in plan.steps:
+        if bound.step.prompts:
+            bound.step.prompts.check()
 
 
 def _as_run(plan: Plan) -> bytes:
@@ -416,36 +427,46 @@ def meter_json(meter: Meter) -> dict[str, Any]:
 # --- from Python ---------------------------------------------------------------------------------------------------
 
 
-def _wait(work: Coroutine[Any, Any, T]) -> T:
+def wait(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end from plain code and from a notebook, whose own loop is busy."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return _loop_run(work)
-    result: list[T | BaseException] = []
-
-    def other() -> None:
-        try:
-            result.append(_loop_run(work))
-        except BaseException as error:
-            result.append(error)
-
-    thread = threading.Thread(target=other)
-    thread.start()
-    thread.join()
-    if isinstance(result[0], BaseException):
-        raise result[0]
-    return result[0]
+        return _wait_here(work)
+    return _wait_in_thread(work)
 
 
-def _loop_run(work: Coroutine[Any, Any, T]) -> T:
-    factory = None
+def _wait_here(work: Coroutine[Any, Any, T], loops: list[asyncio.AbstractEventLoop] | None = None) -> T:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        if loops is not None:
+            loops.append(runner.get_loop())
+        return runner.run(work)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     with suppress(ImportError):
         import uvloop
 
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(work)
+        return uvloop.new_event_loop
+    return None
+
+
+def _wait_in_thread(work: Coroutine[Any, Any, T]) -> T:
+    loops: list[asyncio.AbstractEventLoop] = []
+    with ThreadPoolExecutor(1, "foveal-run") as pool:
+        ended = pool.submit(_wait_here, work, loops)
+        try:
+            return ended.result()
+        except KeyboardInterrupt:
+            # The cell was interrupted: the run must let go of its store before the next cell.
+            for loop in loops:
+                loop.call_soon_threadsafe(_cancel_all, loop)
+            raise
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
 
 
 def plan_of(
@@ -524,7 +545,7 @@ def run(
     written = [*knobs, *(f"{k}={orjson.dumps(v).decode()}" for k, v in settings.items())]
     plan, opened = plan_of(what, source, given, written, **fields)
     folder = Path(out or plan.recipe.out or "out")
-    finished = _wait(run_plan(plan, opened, folder, Path(store) if store else None, watch))
+    finished = wait(run_plan(plan, opened, folder, Path(store) if store else None, watch))
     for name in plan.recipe.export:
         finished.exports.append(export_run(folder, name))
     return finished

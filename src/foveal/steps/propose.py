@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from foveal.prompts import Prompt, Prompts
 from foveal.record import Record
 
@@ -32,10 +34,9 @@ TASKS = (
     "a request to organise what is shown as a list or table",
 )
 DIFFICULTIES = ("easy to answer at a glance", "answerable after a close look", "hard, needing several steps")
-LANGUAGES = ("English",)
 
 
-def proposal(prompts: Prompts, record: Record, sample: int, languages: tuple[str, ...] = LANGUAGES) -> Prompt:
+def proposal(prompts: Prompts, record: Record, sample: int, languages: Sequence[str]) -> Prompt:
     """Return the request for one user message; persona, task, difficulty and language are drawn for the sample."""
     rng = record.rng("proposal", sample)
     return prompts.render(

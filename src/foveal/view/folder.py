@@ -114,8 +114,8 @@ class Folder:
         """Work out what became of every record, and return the steps with how many came and went.
 
         Makes temporary tables: `ended(stage, id, seq, status, reason)` for each record that did not get through a step,
-        `rows(id, seq)` for what is left after the last, and `fate(seq, id, status, reason, stage)` with a line for each
-        source record. `seq` is the source record's place.
+        `met(id)` for every record that came to a step, `rows(id, seq)` for what is left after the last, and
+        `fate(seq, id, status, reason, stage)` with a line for each source record. `seq` is the source record's place.
         """
         self._db.execute("PRAGMA query_only=0")  # for temporary tables only; what is stored is not touched
         try:
@@ -126,10 +126,12 @@ class Folder:
     def _follow(self) -> tuple[Stage, ...]:
         run = self._db.execute
         run("CREATE TEMP TABLE ended (stage, id, seq, status, reason)")
+        run("CREATE TEMP TABLE met (id TEXT PRIMARY KEY) WITHOUT ROWID")
         run("CREATE TEMP TABLE live AS SELECT id, seq FROM records WHERE step='' AND run=?", (self.run,))
         stages = []
         for number, info in enumerate(self.steps):
             came = self.one("SELECT count(*) FROM live")
+            run("INSERT OR IGNORE INTO met SELECT id FROM live")
             run(_ENDED, {"stage": number, "step": info.label, "run": self.run})
             run(_CHILDREN if info.kind == "row" else _KEPT, {"step": info.label, "run": self.run})
             run("DROP TABLE live")

@@ -48,7 +48,7 @@ class Estimate:
     Attributes:
         records: how many were previewed.
         total: how many there are; None when the source cannot tell: all is then for one record.
-        figures: "calls", "tokens_in", "tokens_out", "cost" (None without a price), "model_seconds", "rows" of all records.
+        figures: "calls", "tokens_in", "tokens_out", "cost" (None without price), "model_seconds", "rows" of all.
         roles: the same for each (step, role).
         overlap: how many calls were in flight on average in the preview.
     """
@@ -181,9 +181,10 @@ def spread(values: Sequence[float], times: int) -> Spread:
 
 def _overlap(folder: Folder) -> float:
     """Return how many calls were in flight on average while any was."""
-    sql = f"SELECT at, at+seconds FROM {folder.calls} WHERE record IN (SELECT id FROM records WHERE run=?) ORDER BY at"  # noqa: S608
+    _ = folder.fates
+    sql = f"SELECT at, at+seconds FROM {folder.calls} c JOIN met ON met.id=c.record ORDER BY at"  # noqa: S608
     busy, spent, until = 0.0, 0.0, -math.inf
-    for begin, end in folder.query(sql, (folder.run,)):
+    for begin, end in folder.query(sql):
         spent += end - begin
         busy += max(0.0, end - max(begin, until))
         until = max(until, end)

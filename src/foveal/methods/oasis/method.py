@@ -1,7 +1,7 @@
 """Oasis (2503.08741): show the model just a picture, let it finish the user's turn, judge what it asks, answer it.
 
 Needs no prompt to start from: a VLM whose user turn is left open after the image goes on to write what a user would
-(section 3.2 of the paper). What reads as a caption is recycled with a request for a description (its section 3.4).
+(see the README beside this file). What reads as a caption is recycled with a request for a description.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ async def oasis(
     llm: Model,
     *,
     proposer: Literal["hook", "prompt"] = "hook",
+    languages: tuple[str, ...] = ("English",),
     samples: int = 1,
     temperature: float = 1.0,
     top_p: float = 1.0,
@@ -72,6 +73,7 @@ async def oasis(
         vlm: sees the picture: writes, judges what needs the picture, answers.
         llm: sees text only: sorts, extracts, judges language. May be the same model.
         proposer: "hook" leaves the user's turn open; "prompt" asks outright, for servers that cannot hook.
+        languages: drawn from when asking outright; a hooked text comes in whatever language the model chooses.
         samples: texts sampled for each picture.
         temperature: of the sampled texts (paper: 1.0, as top_p 1.0, top_k 20, max_tokens 512).
         top_p: of the sampled texts.
@@ -94,7 +96,7 @@ async def oasis(
     async def propose_text(sample: int) -> Text:
         if proposer == "hook":
             return await vlm.ask(None, image.images, max_tokens=max_tokens, **sampling)
-        return await vlm.ask(proposal(P, image, sample), image.images, max_tokens=max_tokens, **sampling)
+        return await vlm.ask(proposal(P, image, sample, languages), image.images, max_tokens=max_tokens, **sampling)
 
     async def judge(instruction: str) -> dict[str, Score]:
         scores: dict[str, Score] = {}
