@@ -58,7 +58,7 @@ class Progress:
 
 @dataclass
 class Flow:
-    """Carries records through the row steps of one stage."""
+    """Carries records through the row steps of one stage; `first` tells that no step has seen them before."""
 
     store: Store
     steps: Sequence[Bound]
@@ -67,7 +67,7 @@ class Flow:
     progress: Progress
     read: Callable[[str], bytes]
     seed: int = 0
-    last: bool = True
+    first: bool = True
     stopped: RunStopped | None = None
     broken: BaseException | None = None
     _active: set[asyncio.Task[None]] = field(default_factory=set)
@@ -160,11 +160,13 @@ class Flow:
             rows = self.store.children(bound.label, record.id)
             return known[1], [to_record(Row(*r), self.store, self.read) for r in rows]
         children, outcome = await self._call(bound, seq, record)
-        await self.store.write_now(self.store.outcome_rows(bound.label, record, children, outcome, print_))
+        rows_ = self.store.outcome_rows(bound.label, record, children, outcome, print_, again=bool(known))
+        await self.store.write_now(rows_)
         return outcome, children
 
     async def _call(self, bound: Bound, seq: int, record: Record) -> tuple[list[Record], Outcome]:
-        remembered = self.store.recall(record.id)
+        new = self.first and bound is self.steps[0] and self.store.nothing_paid
+        remembered = {} if new else self.store.recall(record.id)
         now = Recording(self.store, self.progress.meter, record.id, bound.label, seq, remembered)
         noted: list[str] = []
         tokens = recording.set(now), notes.set(noted), scope.set(Scope(bound.label, self.seed))

@@ -174,6 +174,7 @@ async def _row_stage(session: Session, before: Sequence[Bound], stage: Sequence[
         session.progress,
         session.read,
         session.plan.recipe.seed,
+        first=not before,
     )
     session.progress.width = lambda: sum(
         m.backend.slots for m in {id(m.backend): m for m in session.models.values()}.values()
