@@ -17,11 +17,11 @@ import orjson
 import pytest
 
 import foveal
-from conftest import make_pictures, oasis_answers
 from foveal.errors import StoreError
 from foveal.models.scripted import Scripted, words_of
 from foveal.models.wire import Request
 from foveal.runner.local import Run
+from tests.conftest import make_pictures, oasis_answers
 
 Pictures = Callable[..., Path]
 
@@ -161,7 +161,7 @@ def test_a_mistake_in_a_method_is_a_failed_record(pictures: Pictures, tmp_path: 
 CHILD = """
 import sys
 sys.path.insert(0, {tests!r})
-from conftest import Scripted, oasis_answers
+from tests.conftest import Scripted, oasis_answers
 import foveal
 model = Scripted(oasis_answers, delay=0.01)
 foveal.run("oasis", {photos!r}, model=model, out={out!r}, samples=2)
@@ -170,7 +170,7 @@ print(model.asked and len(model.asked) or 0)
 
 
 def child(photos: Path, out: Path) -> subprocess.Popen[str]:
-    code = CHILD.format(tests=str(Path(__file__).parents[1]), photos=str(photos), out=str(out))
+    code = CHILD.format(tests=str(Path(__file__).parents[2]), photos=str(photos), out=str(out))
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
 
 

@@ -51,11 +51,25 @@ class Builder:
         return child.id, child.step, child.parent, 0, n, body, tags, images, self.store.run
 
     def call(
-        self, record: Record, prompt: str, words: str, said: str, *, step: str = "oasis", role: str = "vlm", picture: bool = True,
-        choices: Sequence[str] = (), probs: dict[str, float] | None = None, finish: str = "stop",
-        tokens: tuple[int, int] = (100, 20), cost: float | None = None, seconds: float = 0.5, at: float | None = None,
-        open_turn: bool = False, take: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        record: Record,
+        prompt: str,
+        words: str,
+        said: str,
+        *,
+        step: str = "oasis",
+        role: str = "vlm",
+        picture: bool = True,
+        choices: Sequence[str] = (),
+        probs: dict[str, float] | None = None,
+        finish: str = "stop",
+        tokens: tuple[int, int] = (100, 20),
+        cost: float | None = None,
+        seconds: float = 0.5,
+        at: float | None = None,
+        open_turn: bool = False,
+        take: int = 0,
+    ) -> None:
         parts: list[Any] = [{"image": record.images[0].digest}] if picture and record.images else []
         request: dict[str, Any] = {
             "model": "m",

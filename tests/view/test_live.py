@@ -56,8 +56,19 @@ def drawn(fake: Fake, width: int = 100) -> str:
 
 def test_everything_is_on_the_display():
     text = drawn(busy())
-    for part in ("40/100 40 %", "300 calls + 20 remembered", "17 of 64 slots", "300 k in, 15,000 out", "no price known",
-                 "kept 25 (31 rows)", "dropped 15", "failed 1", "dropped: garbled 9 · unclear 3", "others 1", "failed: empty reply 1"):  # fmt: skip
+    for part in (
+        "40/100 40 %",
+        "300 calls + 20 remembered",
+        "17 of 64 slots",
+        "300 k in, 15,000 out",
+        "no price known",
+        "kept 25 (31 rows)",
+        "dropped 15",
+        "failed 1",
+        "dropped: garbled 9 · unclear 3",
+        "others 1",
+        "failed: empty reply 1",
+    ):
         assert part in text, part
 
 
@@ -142,10 +153,25 @@ def test_watching_costs_less_than_a_hundredth_of_a_core():
 
 @pytest.mark.parametrize(
     ("said", "expected"),
-    [(count(99_999), "99,999"), (count(123_456), "123 k"), (count(999_600), "1 M"), (count(4_570_000), "4.57 M"), (duration(4.21), "4.2 s"),
-     (duration(59.9), "60 s"), (duration(185), "3 min 05 s"), (duration(7800), "2 h 10 min"), (duration(3e5), "3 d 11 h"),
-     (money(None), "no price known"), (money(0), "$0.00"), (money(12.345), "$12.35"), (money(0.00123), "$0.0012"),
-     (share(1, 3), "33 %"), (share(1, 1000), "0.1 %"), (share(0, 5), "0 %"), (share(1, 0), "")],
-)  # fmt: skip
+    [
+        (count(99_999), "99,999"),
+        (count(123_456), "123 k"),
+        (count(999_600), "1 M"),
+        (count(4_570_000), "4.57 M"),
+        (duration(4.21), "4.2 s"),
+        (duration(59.9), "60 s"),
+        (duration(185), "3 min 05 s"),
+        (duration(7800), "2 h 10 min"),
+        (duration(3e5), "3 d 11 h"),
+        (money(None), "no price known"),
+        (money(0), "$0.00"),
+        (money(12.345), "$12.35"),
+        (money(0.00123), "$0.0012"),
+        (share(1, 3), "33 %"),
+        (share(1, 1000), "0.1 %"),
+        (share(0, 5), "0 %"),
+        (share(1, 0), ""),
+    ],
+)
 def test_numbers_as_people_read_them(said, expected):
     assert said == expected

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 
 import orjson
 import pytest
@@ -19,9 +20,25 @@ def show(renderable: object, width: int = 100) -> str:
 
 
 METER = {
-    "made": 11, "remembered": 4, "tokens_in": 1100, "tokens_out": 220, "cost": 0.0, "unpriced": 11,
-    "by": [{"step": "oasis", "role": "vlm", "made": 11, "remembered": 4, "tokens_in": 1100, "tokens_out": 220, "cost": 0, "unpriced": 11}],
-}  # fmt: skip
+    "made": 11,
+    "remembered": 4,
+    "tokens_in": 1100,
+    "tokens_out": 220,
+    "cost": 0.0,
+    "unpriced": 11,
+    "by": [
+        {
+            "step": "oasis",
+            "role": "vlm",
+            "made": 11,
+            "remembered": 4,
+            "tokens_in": 1100,
+            "tokens_out": 220,
+            "cost": 0,
+            "unpriced": 11,
+        }
+    ],
+}
 
 
 def small_run(folder, state="done", **meter):
@@ -178,7 +195,7 @@ def test_a_record_that_is_not_there(tmp_path, prefix, said):
 def test_an_ambiguous_prefix_names_the_candidates(tmp_path):
     with Run(tmp_path, steps=STEPS) as run:
         ids = sorted(run.source().id for _ in range(40))
-    first = next(a[0] for a, b in zip(ids, ids[1:], strict=False) if a[0] == b[0])
+    first = next(a[0] for a, b in itertools.pairwise(ids) if a[0] == b[0])
     with pytest.raises(StoreError, match=rf"begin with '{first}'.*give more characters"):
         history(tmp_path, first)
 

@@ -7,12 +7,22 @@ from foveal.view.texts import language, root
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("What color is the car?", "English"), ("Describe the layout of the kitchen.", "English"), ("图片中的女人手里拿着什么？", "Chinese"),
-     ("写真の中の女性は何を持っていますか？", "Japanese"), ("이 사진에는 무엇이 있습니까?", "Korean"), ("¿De qué color es el coche que está delante de la casa?", "Spanish"),
-     ("Quel animal se trouve au premier plan de la photo ?", "French"), ("Was ist auf dem Bild zu sehen?", "German"),
-     ("Hva er det på bildet?", "Norwegian"), ("Trong ảnh này có bao nhiêu người?", "Vietnamese"), ("Сколько людей на фото?", "Cyrillic script"),
-     ("12 + 3 = ?", "no letters"), ("Lorem ipsum dolor", "not told")],
-)  # fmt: skip
+    [
+        ("What color is the car?", "English"),
+        ("Describe the layout of the kitchen.", "English"),
+        ("图片中的女人手里拿着什么？", "Chinese"),
+        ("写真の中の女性は何を持っていますか？", "Japanese"),
+        ("이 사진에는 무엇이 있습니까?", "Korean"),
+        ("¿De qué color es el coche que está delante de la casa?", "Spanish"),
+        ("Quel animal se trouve au premier plan de la photo ?", "French"),
+        ("Was ist auf dem Bild zu sehen?", "German"),
+        ("Hva er det på bildet?", "Norwegian"),
+        ("Trong ảnh này có bao nhiêu người?", "Vietnamese"),
+        ("Сколько людей на фото?", "Cyrillic script"),
+        ("12 + 3 = ?", "no letters"),
+        ("Lorem ipsum dolor", "not told"),
+    ],
+)
 def test_language(text, expected):
     assert language(text) == expected
 

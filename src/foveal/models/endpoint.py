@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import urllib.request
 from collections.abc import Mapping
@@ -49,7 +50,6 @@ class Endpoint:
     def __init__(self, url: str, dialect: Dialect, limiter: Limiter, key_env: str = "", timeout: float = 300.0) -> None:
         given = _parsed(url)
         self.host = given.host or ""
-        self._auth = aiohttp.BasicAuth(given.user, given.password or "") if given.user else None
         self._query = given.query
         self._base = given.with_user(None).with_query(None).with_fragment(None)
         self.name = str(self._base)
@@ -59,6 +59,9 @@ class Endpoint:
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if self._key:
             self._headers["Authorization"] = f"Bearer {self._key}"
+        elif given.user:
+            pair = f"{given.user}:{given.password or ''}".encode()
+            self._headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         self._secrets = [s for s in (self._key, given.password or "", *given.query.values()) if len(s) >= 4]
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=10)
         self._proxy = _proxy(self._base)
@@ -101,7 +104,7 @@ class Endpoint:
         try:
             async with self._http.request(
                 method, url, data=_payload(data), headers=self._headers, timeout=timeout or self._timeout,
-                allow_redirects=False, auth=self._auth, proxy=self._proxy,
+                allow_redirects=False, proxy=self._proxy,
             ) as answer:  # fmt: skip
                 raw = await _read(answer)
                 reading.check(answer.status, answer.headers, raw)

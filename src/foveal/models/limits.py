@@ -27,13 +27,15 @@ CUT_COSTS = 0.93
 TOO_MANY_BAD = 0.1
 QUEUEING = 1.1
 NOISE = 0.03
+FIRST = 8
+BOLD, BOLDEST = 1.25, 0.65
 
 
 @dataclass(slots=True)
 class Window:
     """The first `size` requests begun at one limit, and what became of them.
 
-    It is judged when most of *them* are back, not at the first so many replies: quick ones and refusals return first.
+    It is judged when *they* are back, not at the first so many replies: quick ones and refusals return first.
     """
 
     limit: float
@@ -46,6 +48,8 @@ class Window:
     squares: float = 0.0
     speed: float = 0.0
     judged: bool = False
+    climbing: bool = False
+    passed: int = 0
     size: int = 0
 
     def __post_init__(self) -> None:
@@ -66,8 +70,12 @@ class Window:
 
     @property
     def complete(self) -> bool:
-        """Whether most of its requests are back."""
-        return self.ok + self.bad >= 0.9 * self.size
+        """Whether most of its requests are back: nine in ten while climbing, later all but hopeless stragglers.
+
+        Leaving out the slowest flatters a server that does not queue, whose latencies differ more.
+        """
+        back = self.ok + self.bad
+        return back >= 0.9 * self.size if self.climbing else back >= self.size or self.passed > 2 * self.size
 
     def add(self, outcome: Outcome, busy: int, slowdown: float) -> None:
         """Count one request that had `busy` requests beside it when it began."""
@@ -121,7 +129,7 @@ class Pace:
     def slowdown(self, kind: int, latency: float) -> float:
         """Return latency / expected latency; a kind's first replies set what is expected."""
         count, mean = self.known.get(kind, (0, 0.0))
-        if count < 8:
+        if count < FIRST:
             mean = (mean * count + latency / self.now) / (count + 1)
             self.known[kind] = count + 1, mean
         slow = latency / mean if mean > 0 else 1.0
@@ -183,11 +191,12 @@ class Limiter:
         slow = self._pace.slowdown(kind, now - ticket.started) if outcome == "ok" else 1.0
         if self._state == "climb" and outcome == "ok" and ticket.busy >= 0.8 * window.limit:
             self._grow()
+        window.passed += not ticket.counts
         if ticket.counts:
             window.add(outcome, ticket.busy, slow)
-            if window.complete and not window.judged:
-                window.judge()
-                self._judge(window)
+        if window.complete and not window.judged:
+            window.judge()
+            self._judge(window)
 
     def _judge(self, window: Window) -> None:
         if self._state == "climb":
@@ -196,17 +205,22 @@ class Limiter:
             return
         elif window.ok == 0:
             self._climb()
-        elif window.noise > NOISE and window.size < 16 * window.round:
+        elif not self._sure(window):
             window.size, window.judged = window.size + window.round, False
         else:
             {"hold": self._held_on, "try": self._tried, "cut": self._was_cut}[self._state](window)
+
+    def _sure(self, window: Window) -> bool:
+        """Whether the window has seen enough to tell, in less detail and sooner when much comes back bad."""
+        noise, rounds = (NOISE, 16) if window.share <= self._tolerated else (2 * NOISE, 6)
+        return window.noise <= noise or window.size >= rounds * window.round
 
     # --- slow start ---
 
     def _climb(self) -> None:
         self._state = "climb"
         self._limit = self._start
-        self._window = Window(self._limit)
+        self._window = Window(self._limit, climbing=True)
         self._held = self._window
         self._rest = self._resting = 1
         self._direction = MORE
@@ -219,7 +233,7 @@ class Limiter:
             return  # far enough ahead of what is known
         self._limit = min(self._limit + 1, TOP)
         if self._limit >= 2 * self._window.limit:
-            self._window = Window(self._limit, self._window)
+            self._window = Window(self._limit, self._window, climbing=True)
 
     def _climbed(self, window: Window) -> None:
         if window.ok == 0:
@@ -241,7 +255,7 @@ class Limiter:
         self._rest -= 1
         if window.share > self._tolerated:
             return self._cut(window)
-        self._tolerated = max(TOO_MANY_BAD, min(self._tolerated, window.share + 0.1))
+        self._tolerated = max(TOO_MANY_BAD, 0.9 * self._tolerated)
         if self._rest > 0 or not window.used:
             return self._hold(self._limit)
         self._held = window
@@ -254,7 +268,7 @@ class Limiter:
         if self._direction > 1:
             return max(window.limit * MORE, window.limit + 1)
         if self._resting == 1:
-            return min(window.limit * LESS, max(window.limit / 2, 1.1 * window.speed))
+            return min(window.limit * LESS, max(window.limit * BOLDEST, BOLD * window.speed))
         return window.limit * LESS
 
     def _tried(self, window: Window) -> None:

@@ -178,7 +178,7 @@ def _step(step: Mapping[str, Any]) -> dict[str, float]:
 
 
 Steps: TypeAlias = Sequence[tuple[str, Mapping[str, float]]]
-AROUND = "\"'`*.,:;!()[] \n\t▁Ġ"
+AROUND = "\"'`*.,:;!()[] \n\t▁Ġġ"
 """What may stand around a word without being part of it, markers of word starts in raw tokens included."""
 
 

@@ -16,7 +16,9 @@ def count(n: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in its two largest units: 4.2 s · 3 min 05 s · 2 h 10 min · 3 d 4 h."""
+    """Return a time in its two largest units: 40 ms · 4.2 s · 3 min 05 s · 2 h 10 min · 3 d 4 h."""
+    if 0 < seconds < 0.95:
+        return f"{1000 * seconds:.2g} ms" if seconds < 0.0995 else f"{seconds:.2f} s"
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

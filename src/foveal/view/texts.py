@@ -151,8 +151,9 @@ _WH = _set(
 )
 _STOPS = _set(
     """
-    of in on at by for from with to about into over under near behind beside between that who which where when if as
-    so because and or but than then based using is are was were be can could will would do does did has have"""
+    through down up out off away together of in on at by for from with to about into over under near behind beside
+    between that who which where when if as so because and or but than then based using is are was were be can could
+    will would do does did has have"""
 )
 _THIN = _set(
     """

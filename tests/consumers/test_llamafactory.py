@@ -1,0 +1,57 @@
+"""LLaMA-Factory's own loader and converter on the sharegpt export.
+
+Its pins clash with a current transformers, so it is installed apart, without its dependencies:
+    pip install --no-deps llamafactory==0.9.5 omegaconf antlr4-python3-runtime==4.9.3
+torchaudio, which its data code imports for audio alone, is stood in for by an empty module when absent.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import types
+
+import pytest
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
+if importlib.util.find_spec("llamafactory") is None:
+    pytest.skip("llamafactory is not installed", allow_module_level=True)
+if importlib.util.find_spec("torchaudio") is None:
+    sys.modules["torchaudio"] = types.ModuleType("torchaudio")
+
+from llamafactory.data.loader import _load_single_dataset  # noqa: E402
+from llamafactory.data.parser import get_dataset_list  # noqa: E402
+from llamafactory.hparams import DataArguments, ModelArguments  # noqa: E402
+
+from foveal.data import export  # noqa: E402
+from tests.consumers.samples import chats, pairs  # noqa: E402
+
+
+def load(out, name):
+    from transformers import Seq2SeqTrainingArguments
+
+    model = ModelArguments(model_name_or_path="none", cache_dir=str(out / "cache"))
+    data = DataArguments(dataset=[name], dataset_dir=str(out), media_dir=str(out))
+    training = Seq2SeqTrainingArguments(output_dir=str(out / "run"), report_to="none", use_cpu=True, bf16=False)
+    (attributes,) = get_dataset_list([name], str(out))
+    return _load_single_dataset(attributes, model, data, training)
+
+
+def test_chats(tmp_path):
+    report = export(chats(), "sharegpt", tmp_path)
+    data = load(tmp_path, "foveal_sft")
+    assert data.num_rows == report.rows == 6
+    assert data[1]["_system"] == "Be brief."
+    assert data[2]["_prompt"] == [{"role": "user", "content": "Left <image> right <image> which?"}]
+    assert data[2]["_response"] == [{"role": "assistant", "content": "The second."}]
+    for row in data:  # its converter drops what it cannot align by emptying it
+        assert row["_response"], row
+        marks = sum(m["content"].count("<image>") for m in row["_prompt"])
+        assert marks == len(row["_images"] or [])
+
+
+def test_pairs(tmp_path):
+    export(pairs(), "sharegpt", tmp_path)
+    data = load(tmp_path, "foveal_dpo")
+    assert [[m["content"] for m in row["_response"]] for row in data] == [[f"good {i}", f"bad {i}"] for i in range(6)]
+    assert all(path.startswith(str(tmp_path)) for row in data for path in row["_images"])
