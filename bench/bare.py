@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+
 from common import KEEP_FROM, MODEL, PROMPT_ANSWER, PROMPT_INSTRUCT, PROMPT_SCORE
 
 JSON = {"Content-Type": "application/json"}

@@ -10,9 +10,10 @@ from pathlib import Path
 from foveal import Chat, Model, Record, keep
 from foveal.data import Source
 from foveal.models.scripted import Scripted
+from foveal.recipe import Recipe, bind, with_backends
 from foveal.record import Image
-from foveal.runner.local import _wait, bind, run_plan, with_backends
-from foveal.recipe import Recipe
+from foveal.runner.local import run_plan, wait
+from foveal.view.report import write_report
 
 
 async def one_call(image: Record, model: Model) -> Record:
@@ -33,10 +34,8 @@ def main(count: int, out: Path) -> None:
     recipe = Recipe(name="memory", source="synthetic", steps=[f"{__file__}:one_call"])
     model = Scripted(lambda request: "A picture of something. " * 8, keep_asked=False)
     source = Source("pictures", "synthetic", lambda: records(count), lambda: count, Counter())
-    run = _wait(run_plan(with_backends(bind(recipe), {"model": model}), source, out))
+    run = wait(run_plan(with_backends(bind(recipe), {"model": model}), source, out))
     assert run.progress.done == count
-    from foveal.view.report import write_report
-
     write_report(out)
 
 

@@ -18,8 +18,9 @@ import time
 from collections import Counter, deque
 from typing import Any
 
-import common
 import orjson
+
+import common
 
 B64 = b";base64,"
 FAULTS = ("p429", "p500", "pmalformed", "ptimeout")
@@ -238,7 +239,9 @@ class Conn(asyncio.Protocol):
 
 async def serve(opt: argparse.Namespace) -> None:
     server = Server(opt)
-    listening = await asyncio.get_running_loop().create_server(lambda: Conn(server), "127.0.0.1", opt.port, backlog=4096)
+    listening = await asyncio.get_running_loop().create_server(
+        lambda: Conn(server), "127.0.0.1", opt.port, backlog=4096
+    )
     print("ready", listening.sockets[0].getsockname()[1], flush=True)
     await listening.serve_forever()
 

@@ -119,11 +119,19 @@ def speed(case: str, load: Load, count: int, most: float) -> Lines:
     ratio, shown = found.ratio(cpu)
     absolute = statistics.median(map(cpu, found.ours))
     said = f"{found.times(cpu)}; ratio {shown}"
-    yield Line(case, "CPU ms per request, start and report included", said, "≤ 0.6 or ≤ 2 × bare's", absolute <= 0.6 or ratio <= 2)
+    yield Line(
+        case,
+        "CPU ms per request, start and report included",
+        said,
+        "≤ 0.6 or ≤ 2 × bare's",
+        absolute <= 0.6 or ratio <= 2,
+    )
     rss = max(m.rss for m in found.ours)
     yield Line(case, "peak memory, MB", f"{rss:.0f}, bare {max(m.rss for m in found.bare):.0f}", "< 250", rss < 250)
     first = statistics.median(m.first_row or 1e9 for m in found.ours)
-    yield Line(case, "first row after the first request, s", found.times(lambda m: m.first_row or 1e9), "≤ 1", first <= 1)
+    yield Line(
+        case, "first row after the first request, s", found.times(lambda m: m.first_row or 1e9), "≤ 1", first <= 1
+    )
     yield right(case, found)
 
 
@@ -166,7 +174,9 @@ def kills(scale: Scale) -> Lines:
     most = max(repeated for repeated, _, _ in ends)
     mean = statistics.mean(repeated for repeated, _, _ in ends)
     said = f"{over} of {count} kills with more (repeated: mean {mean:.0f}, most {most})"
-    yield Line("e", f"{count} kills -9, then the same command: more calls repeated than were in flight", said, "0", not over)
+    yield Line(
+        "e", f"{count} kills -9, then the same command: more calls repeated than were in flight", said, "0", not over
+    )
     lost, wrong, doubled = (sum(getattr(m, w) for *_, m in ends) for w in ("lost", "wrong", "doubled"))
     yield Line("e", "rows", f"{lost} lost, {wrong} wrong, {doubled} doubled", "all 0", not (lost or wrong or doubled))
 
@@ -210,7 +220,9 @@ def size(scale: Scale) -> Lines:
         files = (p for d in site.iterdir() if not d.name.startswith(own) for p in (d.rglob("*") if d.is_dir() else [d]))
         total = sum(p.stat().st_size for p in files if p.is_file()) / 1e6
         packages = sum(not d.name.startswith(own) for d in site.glob("*.dist-info"))
-    yield Line("h", "base install", f"{total:.0f} MB, {packages} packages", "≤ 150 MB, ≤ 40", total <= 150 and packages <= 40)
+    yield Line(
+        "h", "base install", f"{total:.0f} MB, {packages} packages", "≤ 150 MB, ≤ 40", total <= 150 and packages <= 40
+    )
 
 
 CASES = {

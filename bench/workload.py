@@ -1,8 +1,8 @@
 """The workload as a user writes it: a question about a picture, its score, and an answer to the good ones."""
 
-from common import KEEP_FROM, PROMPT_ANSWER, PROMPT_INSTRUCT, PROMPT_SCORE
 from pydantic import BaseModel
 
+from common import KEEP_FROM, PROMPT_ANSWER, PROMPT_INSTRUCT, PROMPT_SCORE
 from foveal import Chat, Model, Record, keep
 
 

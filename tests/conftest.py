@@ -6,10 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from PIL import Image as PILImage
 
 from foveal.models.scripted import Scripted, words_of
 from foveal.models.wire import Request
+
+# A busy machine is no defect, hence no deadline; the number keeps the whole suite within a minute.
+settings.register_profile("foveal", deadline=None, max_examples=60)
+settings.load_profile("foveal")
 
 
 def make_pictures(folder: Path, count: int, start: int = 0) -> Path:

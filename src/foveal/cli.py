@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -205,6 +206,8 @@ def _role_options(extra: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]
         option = rest.pop(0)
         if not option.startswith("--") or not rest or rest[0].startswith("--"):
             raise RecipeError(f"unknown option {option}{nearest(option, _options('run'))}")
+        if difflib.get_close_matches(option, _options("run"), n=1, cutoff=0.85):
+            raise RecipeError(f"unknown option {option}{nearest(option, _options('run'))}")
         name, value = option[2:], rest.pop(0)
         if name.endswith("-name"):
             names[name.removesuffix("-name")] = value
@@ -226,8 +229,8 @@ def _price(text: str | None) -> dict[str, Any]:
 def _spec(spec: str, name: str | None, shared: dict[str, Any]) -> Any:
     from foveal.models.connect import spec_of
 
-    given = {"model": name} if name else {}
-    return spec_of(spec).model_copy(update={**shared, **given}) if shared or given else spec
+    given = {**shared, **({"model": name} if name else {})}
+    return spec_of({**spec_of(spec).model_dump(exclude_defaults=True), **given}) if given else spec
 
 
 def _fields(args: argparse.Namespace) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def _sniff(data: bytes) -> str:
             return kind
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
-    if any(magic.startswith(data) for magic, _ in _MAGIC):
+    if any(magic.startswith(data) for magic, _ in _MAGIC) or (data[:4] == b"RIFF" and b"WEBP".startswith(data[8:12])):
         raise ImageError("picture truncated", f"{len(data)} bytes")
     raise ImageError("not a picture", f"{len(data)} bytes beginning {data[:12]!r}; readable: {', '.join(_PLUGINS)}")
 
@@ -167,6 +167,8 @@ def _jpeg_ends(data: bytes, at: int) -> bool:
 
 
 def _png(data: bytes) -> Header:
+    if len(data) < 33:
+        raise _truncated("png", data, "no whole header")
     if data[12:16] != b"IHDR":
         raise ImageError("picture damaged", "png without a header chunk")
     width, height = struct.unpack_from(">II", data, 16)
@@ -251,6 +253,12 @@ def _bmp(data: bytes) -> Header:
 
 
 def _tiff(data: bytes) -> Header:
+    order = "<" if data[:1] == b"I" else ">"
+    if data[2:4] in (b"*\0", b"\0*"):  # not BigTIFF, whose directory Pillow finds
+        (start,) = struct.unpack_from(order + "I", data, 4)
+        (entries,) = struct.unpack_from(order + "H", data, start)
+        if start + 2 + 12 * entries > len(data):
+            raise _truncated("tiff", data, f"its directory ends at {start + 2 + 12 * entries}")
     image = _open(data, "tiff")
     tags = getattr(image, "tag_v2", {})
     for offsets, lengths in ((273, 279), (324, 325)):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import jinja2.meta
 
 from foveal.errors import RecipeError, nearest
 from foveal.record import digest
@@ -57,7 +58,7 @@ class Prompts:
 
     def text(self, name: str) -> str:
         """Return a prompt file's text, unrendered."""
-        return _read(self.path(name), self.path(name).stat().st_mtime_ns)
+        return _resolved(self, name, _overrides.get())
 
     def digests(self) -> dict[str, str]:
         """Return the digest of each prompt as it would be used now."""
@@ -67,13 +68,17 @@ class Prompts:
         """Parse every prompt file as it would be used now.
 
         Raises:
-            RecipeError: one is not a valid template, or not UTF-8.
+            RecipeError: one is not a valid template, not UTF-8, or uses a variable that the method's own does not.
         """
         for name in self.names():
             try:
-                _jinja.parse(self.text(name))
+                used, known = _variables(self.text(name)), _variables(_read(self.folder / f"{name}.md"))
             except (jinja2.TemplateError, UnicodeDecodeError) as error:
                 raise RecipeError(f"prompt {self.path(name)}: {error}") from error
+            if unknown := sorted(used - known):
+                raise RecipeError(
+                    f"prompt {self.path(name)}: there is no variable {unknown[0]!r}{nearest(unknown[0], known)}"
+                )
 
     def render(self, name: str, **values: Any) -> Prompt:
         """Render one prompt.
@@ -82,7 +87,7 @@ class Prompts:
             RecipeError: a variable is missing or the file is not a valid template.
         """
         try:
-            text = _template(_text(self, name)).render(**values)
+            text = _template(self.text(name)).render(**values)
         except jinja2.TemplateError as error:
             raise RecipeError(f"prompt {self.path(name)}: {error}") from error
         return Prompt(text.strip(), f"{self.method}/{name}")
@@ -116,19 +121,18 @@ def overriding(folders: tuple[Path, ...]) -> Iterator[None]:
         _resolved.cache_clear()
 
 
-def _text(prompts: Prompts, name: str) -> str:
-    return _resolved(prompts, name, _overrides.get())
-
-
 @lru_cache(maxsize=1024)
 def _resolved(prompts: Prompts, name: str, overrides: tuple[Path, ...]) -> str:
-    # One run sees one text: a file edited while the run is under way counts from the next run on.
-    return prompts.text(name)
+    # One run sees one text, that of its beginning: a file edited under way counts from the next run on.
+    return _read(prompts.path(name))
 
 
-@lru_cache(maxsize=1024)
-def _read(path: Path, changed: int) -> str:
+def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
+
+
+def _variables(text: str) -> set[str]:
+    return jinja2.meta.find_undeclared_variables(_jinja.parse(text))
 
 
 @lru_cache(maxsize=1024)

@@ -9,7 +9,9 @@ import pkgutil
 import re
 import sys
 import typing
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -50,10 +52,12 @@ class Knob:
         Raises:
             RecipeError: it is not of the type.
         """
+        adapter = pydantic.TypeAdapter[Any](self.type)
         if isinstance(value, str) and self.type is not str:
-            value = yaml.safe_load(value)
+            with suppress(yaml.YAMLError, pydantic.ValidationError):
+                return adapter.validate_python(yaml.safe_load(value))
         try:
-            return pydantic.TypeAdapter(self.type).validate_python(value)
+            return adapter.validate_python(value)
         except pydantic.ValidationError as error:
             raise RecipeError(f"{step}: {self.name}={value!r} does not fit: {error.errors()[0]['msg']}") from None
 
@@ -184,14 +188,29 @@ def _own(name: str, beside: Path | None) -> Step:
         raise RecipeError(f"step {name!r}: no file {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise RecipeError(f"step {name!r}: {path.name} cannot be imported: {type(error).__name__}: {error}") from error
     call = getattr(module, function, None)
-    if call is None:
-        raise RecipeError(f"step {name!r}: {path.name} has no function {function!r}{nearest(function, vars(module))}")
-    kind: Literal["row", "table"] = "table" if _first(call) is table_steps.Table else "row"
+    if not inspect.isfunction(call):
+        known = [n for n, f in vars(module).items() if inspect.isfunction(f) and f.__module__ == spec.name]
+        raise RecipeError(f"step {name!r}: {path.name} has no function {function!r}{nearest(function, known)}")
+    return _checked(name, function, call)
+
+
+def _checked(name: str, function: str, call: Callable[..., Any]) -> Step:
+    try:
+        kind: Literal["row", "table"] = "table" if _first(call) is table_steps.Table else "row"
+    except Exception as error:
+        raise RecipeError(f"step {name!r}: an annotation of {function} cannot be resolved: {error}") from error
     if kind == "row" and not (inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call)):
         raise RecipeError(f"step {name!r}: {function} must be an async function of a record, or a function of a Table")
-    return Step(function, kind, call)
+    step, (_, *others) = Step(function, kind, call), inspect.signature(call).parameters or ("",)
+    for other in others:
+        if other not in step.roles and other not in step.knobs:
+            raise RecipeError(f"step {name!r}: annotate {other} as Model (a role), or give it a default (a knob)")
+    return step
 
 
 # --- the YAML ------------------------------------------------------------------------------------------------------
@@ -204,10 +223,10 @@ class _Strict(pydantic.BaseModel):
 class Limits(_Strict):
     """`budget:` of a recipe."""
 
-    calls: int | None = None
-    tokens: int | None = None
-    cost: float | None = None
-    time: float | None = None
+    calls: int | None = pydantic.Field(default=None, ge=0)
+    tokens: int | None = pydantic.Field(default=None, ge=0)
+    cost: float | None = pydantic.Field(default=None, ge=0)
+    time: float | None = pydantic.Field(default=None, ge=0)
 
 
 class Recipe(_Strict):
@@ -215,7 +234,7 @@ class Recipe(_Strict):
 
     name: str
     source: str | list[str] | None = None
-    limit: int | None = None
+    limit: int | None = pydantic.Field(default=None, ge=1)
     models: dict[str, str | ModelSpec] = pydantic.Field(default_factory=dict)
     steps: list[dict[str, dict[str, Any] | None] | str]
     export: list[str] = pydantic.Field(default_factory=list)
@@ -263,9 +282,13 @@ def parse_recipe(data: Any, where: str) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(p) for p in first["loc"])
-        hint = nearest(str(first["loc"][-1]), Recipe.model_fields) if first["type"] == "extra_forbidden" else ""
+        # Of a model's settings pydantic tells first that they are no string; the deepest error is the one meant.
+        first = max(error.errors(), key=lambda e: len(e["loc"]))
+        path = [str(p) for p in first["loc"] if p not in ("str", "ModelSpec")]
+        place = ".".join(path)
+        inner: dict[str, type[pydantic.BaseModel]] = {"models": ModelSpec, "budget": Limits}
+        owner = inner.get(path[0], Recipe) if path[1:] else Recipe
+        hint = nearest(path[-1], owner.model_fields) if first["type"] == "extra_forbidden" else ""
         raise RecipeError(f"recipe {where}: {place or 'file'}: {first['msg']}{hint}") from None
 
 
@@ -301,7 +324,7 @@ class Bound:
 
     def call(self, record: Record, models: Mapping[str, Model]) -> Any:
         """Call the step on a record."""
-        return self.step.call(record, *(models[role] for role in self.step.roles), **self.knobs)
+        return self.step.call(record, **{role: models[role] for role in self.step.roles}, **self.knobs)
 
 
 @dataclass(frozen=True)
@@ -334,11 +357,9 @@ def bind(recipe: Recipe, beside: Path | None = None) -> Plan:
     Raises:
         RecipeError: one does not bind; the nearest known name is given.
     """
-    steps: list[Bound] = []
-    for name, knobs in recipe.named_steps():
-        step = find_step(name, beside)
-        same = sum(b.step.name == step.name for b in steps)
-        steps.append(Bound(f"{step.name}-{same + 1}" if same else step.name, step, step.bind(knobs)))
+    found = [(find_step(name, beside), knobs) for name, knobs in recipe.named_steps()]
+    labels = _labels([step for step, _ in found])
+    steps = [Bound(label, step, step.bind(knobs)) for label, (step, knobs) in zip(labels, found, strict=True)]
     plan = Plan(recipe, tuple(steps), _roles(recipe, steps), Budget(**recipe.budget.model_dump()))
     if not steps:
         raise RecipeError(f"recipe {recipe.name} has no steps")
@@ -369,8 +390,8 @@ def with_backends(plan: Plan, backends: Mapping[str, Backend]) -> Plan:
     return replace(plan, specs={**plan.specs, **rest, **own})
 
 
-def with_knobs(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """Return the recipe with `knob=value` or `step.knob=value` settings put in.
+def with_knobs(recipe: Recipe, settings: Sequence[str], beside: Path | None = None) -> Recipe:
+    """Return the recipe with `knob=value` or `step.knob=value` settings put in; a bare knob is the first step's.
 
     Raises:
         RecipeError: a setting is not of that form, or no step has the knob.
@@ -381,17 +402,28 @@ def with_knobs(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         if not sep:
             raise RecipeError(f"--set takes knob=value, not {setting!r}")
         where, _, knob = target.rpartition(".")
-        owner = _owner(recipe, where, knob)
+        owner = _owner(recipe, where, knob, beside)
         steps[owner][1][knob] = value
     return recipe.model_copy(update={"steps": [{name: knobs} for name, knobs in steps]})
 
 
-def _owner(recipe: Recipe, where: str, knob: str) -> int:
-    steps = [find_step(name) for name, _ in recipe.named_steps()]
-    if where and where not in {s.name for s in steps}:
-        raise RecipeError(f"the recipe has no step {where!r}{nearest(where, [s.name for s in steps])}")
+def _owner(recipe: Recipe, where: str, knob: str, beside: Path | None) -> int:
+    steps = [find_step(name, beside) for name, _ in recipe.named_steps()]
+    labels = _labels(steps)
+    if where and where not in labels:
+        raise RecipeError(f"the recipe has no step {where!r}{nearest(where, labels)}")
     for number, step in enumerate(steps):
-        if where in ("", step.name) and knob in step.knobs:
+        if where in ("", labels[number]) and knob in step.knobs:
             return number
-    known = {k for s in steps if where in ("", s.name) for k in s.knobs}
+    known = {k for label, s in zip(labels, steps, strict=True) if where in ("", label) for k in s.knobs}
     raise RecipeError(f"no step has a knob {knob!r}{nearest(knob, known)}")
+
+
+def _labels(steps: Sequence[Step]) -> list[str]:
+    """Return the steps' names, the second of one name as `name-2`."""
+    seen = Counter[str]()
+    labels = []
+    for step in steps:
+        seen[step.name] += 1
+        labels.append(step.name if seen[step.name] == 1 else f"{step.name}-{seen[step.name]}")
+    return labels

@@ -32,6 +32,10 @@ def digest(*parts: bytes | str) -> str:
     return h.hexdigest()
 
 
+MEMORY = "memory"
+"""The source of a picture that was made here and lies nowhere yet."""
+
+
 class Image:
     """A picture, identified by its bytes; where the bytes lie is not part of what it is.
 
@@ -48,7 +52,7 @@ class Image:
         self._url: bytes | None = None
 
     @classmethod
-    def of(cls, data: bytes, source: str = "memory") -> Image:
+    def of(cls, data: bytes, source: str = MEMORY) -> Image:
         """Make an Image of bytes already in memory."""
         image = cls(digest(data), source, lambda: data)
         image._data = data

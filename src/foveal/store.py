@@ -22,7 +22,7 @@ from typing import IO, Any, Literal, NamedTuple, TypeAlias
 import orjson
 
 from foveal.errors import BudgetSpent, DiskFull, RunStopped, StoreError
-from foveal.record import Record, body_to_json
+from foveal.record import Image, Record, body_to_json
 
 try:
     import fcntl
@@ -172,7 +172,7 @@ class _Writer(threading.Thread):
             for sql, rows in _in_bulk(statement for statements, _ in batch for statement in statements):
                 self.db.execute(sql, rows)
             self.db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # whatever it is: those who wait must hear of it
             self.broken = DiskFull(f"the store cannot be written ({error}); make room, then run the same command again")
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
@@ -365,6 +365,26 @@ class Store:
             rows.append((_RECORD, self._row(child, 0, n)))
         rows.append(self.unit_row(step, parent.id, outcome, fingerprint))
         return rows
+
+    def keep_images(self, made: Sequence[Image]) -> None:
+        """Write pictures that a step made into the run's image folder; from then on they lie at `blob:<digest>`.
+
+        Raises:
+            DiskFull: they cannot be written.
+        """
+        for image in made:
+            path = self.folder / "images" / image.digest[:2] / image.digest
+            try:
+                if not path.is_file():
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    partial = path.with_suffix(".part")
+                    partial.write_bytes(image.data())
+                    partial.replace(path)
+            except OSError as error:
+                raise DiskFull(
+                    f"cannot write {path}: {error.strerror}; make room, then run the same command"
+                ) from error
+            image.source = f"blob:{image.digest}"
 
     def unit_row(self, step: str, record: str, outcome: Outcome, fingerprint: str) -> Statement:
         """Return the statement that writes one status."""

@@ -41,7 +41,9 @@ def test_hub_folder(tmp_path, load):
     names = datasets.get_dataset_config_names(str(tmp_path))
     assert sorted(names) == ["contrast", "dpo", "items", "pictures", "sft"]
     for name in names:
-        assert datasets.Image() in (f.feature for f in load(str(tmp_path), name).features.values() if hasattr(f, "feature"))
+        assert datasets.Image() in (
+            f.feature for f in load(str(tmp_path), name).features.values() if hasattr(f, "feature")
+        )
     assert load(str(tmp_path), "items")[0]["choices"] == ["a", "b"]
     from huggingface_hub import DatasetCard
 
@@ -81,9 +83,9 @@ def test_what_datasets_writes_is_read(tmp_path):
 def test_what_trl_users_have_is_read(tmp_path):
     """The shape of the trl-lib vision data sets: messages as text, pictures in a list."""
     messages = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "That."}]
-    features = datasets.Features(
-        {"images": datasets.List(datasets.Image()), "messages": datasets.List({"role": datasets.Value("string"), "content": datasets.Value("string")})}
-    )  # fmt: skip
+    text = datasets.Value("string")
+    said = datasets.List({"role": text, "content": text})
+    features = datasets.Features({"images": datasets.List(datasets.Image()), "messages": said})
     data = datasets.Dataset.from_dict(
         {"images": [[{"bytes": A.data(), "path": None}]], "messages": [messages]}, features=features
     )

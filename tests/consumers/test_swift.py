@@ -1,8 +1,9 @@
-"""ms-swift's own preprocessor on the ms-swift export.
+r"""ms-swift's own preprocessor on the ms-swift export.
 
 Its pins clash with a current transformers and trl, so it is installed apart, without its dependencies:
     pip install --no-deps ms-swift==4.6.0 modelscope modelscope_hub requests urllib3 certifi cryptography cffi \
-        pycparser charset-normalizer json_repair aiohttp multidict attrs yarl propcache aiohappyeyeballs aiosignal frozenlist
+        pycparser charset-normalizer json_repair aiohttp multidict attrs yarl propcache \
+        aiohappyeyeballs aiosignal frozenlist
 """
 
 from __future__ import annotations

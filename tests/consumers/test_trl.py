@@ -92,7 +92,8 @@ def test_dpo(processor, model, tmp_path):
     )  # fmt: skip
     batch = trainer.data_collator([data[i] for i in range(2)])
     words = [
-        processor.tokenizer.decode(row[mask.bool()]) for row, mask in zip(batch["input_ids"], batch["completion_mask"])
+        processor.tokenizer.decode(row[mask.bool()])
+        for row, mask in zip(batch["input_ids"], batch["completion_mask"], strict=True)
     ]
     assert [w.removesuffix("<|end|>") for w in words] == ["good 0", "good 1", "bad 0", "bad 1"]
     trainer.train()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from servers import ask
 
 from foveal.models.dialect import Dialect, answer_length, guided_choice, is_strict, suspects
+from tests.models.servers import ask
 
 ALL = {
     "temperature": 0.7,

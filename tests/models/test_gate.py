@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import dataclass, field
 
 import pytest
-from servers import run
 
 from foveal.models.gate import Gate
 from foveal.models.limits import Limiter
+from tests.models.servers import run
 
 
 @dataclass

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
-from sim import Sim
 
 from foveal.models.limits import Limiter
+from tests.models.sim import Sim
 
 
 def noisy(seconds: float, spread: float) -> Callable[[int, Random], float]:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from servers import PIXEL, Server, answer, ask, backend, encode, error, run, said
 
 from foveal.errors import FovealError, ModelFailed, ModelSetupError, Unreachable
 from foveal.models import openai
 from foveal.models.connect import ModelSpec
 from foveal.models.wire import Backend, Message, Request
+from tests.models.servers import PIXEL, Server, answer, ask, backend, encode, error, run, said
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ import time
 
 import orjson
 import pytest
-from servers import ask, said
 
 from foveal.models import reading
+from tests.models.servers import ask, said
 
 
 @pytest.mark.parametrize(

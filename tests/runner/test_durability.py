@@ -270,3 +270,19 @@ def test_a_read_only_folder_is_refused(oasis_model: Scripted, nobody: None) -> N
         with pytest.raises(StoreError, match=r"cannot make the folder .* Permission denied"):
             foveal.run("oasis", photos, model=oasis_model, out=Path(mine) / "out")
         Path(mine).chmod(0o700)
+
+
+def test_pictures_that_a_step_makes_are_kept(pictures: Pictures, tmp_path: Path) -> None:
+    step = tmp_path / "mine.py"
+    step.write_text(
+        "from foveal import Chat, Image, Record\n"
+        "async def mine(image: Record) -> Record:\n"
+        "    other = Image.of(image.images[0].data() + b'more')\n"
+        "    return image.make(Chat([('user', 'q'), ('assistant', 'a')]), images=[*image.images, other])\n"
+    )
+    run = foveal.run(f"{step}:mine", pictures(3), out=tmp_path / "out")
+    again = foveal.run(f"{step}:mine", tmp_path / "photos", out=tmp_path / "out")
+    for record in [*run.records(), *again.records()]:
+        assert record.images[1].source == f"blob:{record.images[1].digest}"
+        assert record.images[1].data() == record.images[0].data() + b"more"
+    assert run.rows == again.rows == 3

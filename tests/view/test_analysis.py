@@ -4,10 +4,10 @@ import itertools
 import math
 
 import pytest
-from build import Run, chat
 
 from foveal.view.analysis import Numbers, analyse, histogram
 from foveal.view.folder import Folder
+from tests.view.build import Run, chat
 
 STEPS = [{"name": "oasis", "step": "oasis", "kind": "row"}]
 MARKS = ("1", "2", "3", "4", "5")

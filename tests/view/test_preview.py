@@ -4,13 +4,13 @@ import math
 
 import orjson
 import pytest
-from build import Run, chat
 
 import foveal
 from foveal.errors import RecipeError
 from foveal.models.scripted import Scripted
 from foveal.view import catalogue, preview
 from foveal.view.preview import estimate, spread
+from tests.view.build import Run, chat
 
 STEPS = [{"name": "oasis", "step": "oasis", "kind": "row"}]
 
@@ -81,7 +81,7 @@ def test_every_prompt_and_answer_is_shown(tmp_path, pictures, oasis_model: Scrip
     preview.show(tmp_path / "out", 4000)
     text = " ".join(capsys.readouterr().out.split())
     assert "record 4 of 4" in text
-    assert "(24x16 png, 0 kB)" in text
+    assert "24x16 png, 0 kB, " in text
     assert text.count("user (turn left open): ") == 4
     assert "Estimate for all 4,000 records, from 4" in text
     preview.show(tmp_path / "out", None, as_json=True)

@@ -8,13 +8,13 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from build import Run, chat
 from PIL import Image as PILImage
 
 import foveal
 from foveal.models.scripted import Scripted
 from foveal.view.folder import Folder
 from foveal.view.report import _quotas, pick, write_report
+from tests.view.build import Run, chat
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}<!--"
 STEPS = [{"name": "oasis", "step": "oasis", "kind": "row"}]

@@ -5,12 +5,12 @@ import itertools
 
 import orjson
 import pytest
-from build import STEPS, Run, chat
 from rich.console import Console
 
 from foveal.errors import StoreError
 from foveal.view.history import history_of as history
 from foveal.view.summary import summarise
+from tests.view.build import STEPS, Run, chat
 
 
 def show(renderable: object, width: int = 100) -> str:
@@ -163,6 +163,16 @@ def test_markup_in_reasons_is_only_text(tmp_path):
     text = show(summarise(tmp_path))
     assert "[red]x[/red] [/]" in text
     assert "[link=http://x]y[/link]" in text
+
+
+def test_what_models_write_cannot_command_the_terminal(tmp_path):
+    evil = "\x1b]0;owned\x07\x1b[2J\x9b31m"
+    with Run(tmp_path) as run:
+        source = run.source()
+        run.call(source, "p", evil, evil)
+        run.end("oasis", source, "failed", evil, evil, evil)
+    shown = show(summarise(tmp_path)) + show(history(tmp_path, source.id))
+    assert not [c for c in shown if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160]
 
 
 def test_history_has_calls_ends_and_children(tmp_path):

@@ -19,7 +19,7 @@ from foveal.data.card import write_card
 from foveal.data.folder import SHARD, Folder, Lines, portable
 from foveal.data.turns import forbidden, marked, ordered, picked, pieces, shown, spoken
 from foveal.errors import RecipeError, RecordFailed, nearest
-from foveal.record import Chat, Image, Pair, Record, Turn, body_to_json
+from foveal.record import Chat, Image, Item, Pair, Record, Turn, body_to_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,10 @@ def body_of(record: Record, *kinds: type) -> Any:
     """
     if isinstance(record.body, kinds):
         return record.body
-    what = "a bare picture" if record.body is None else f"a {type(record.body).__name__.lower()}"
-    raise RecordFailed(f"no shape for {what}")
+    raise RecordFailed(f"no shape for {_NAMES[type(record.body)]}")
+
+
+_NAMES: Mapping[type, str] = {type(None): "a bare picture", Chat: "a conversation", Pair: "a pair", Item: "an item"}
 
 
 def chat_of(record: Record) -> tuple[tuple[Turn, ...], tuple[Image, ...]]:
@@ -200,7 +202,12 @@ def _sharegpt(records: Iterable[Record], folder: Folder, title: str, card: Mappi
             raise RecordFailed("no shape for sides with different pictures")
         system = turns[0].text if turns[0].role == "system" else ""
         said = [{"from": _FROM[t.role], "value": marked(t.content)} for t in turns if t.role != "system"]
-        row = {"conversations": said, "system": system, "images": [folder.image(i) for i in images], **lineage(record)}
+        row: dict[str, Any] = {
+            "conversations": said,
+            "system": system,
+            "images": [folder.image(i) for i in images],
+            **lineage(record),
+        }
         if isinstance(body, Pair):
             row |= {k: {"from": "gpt", "value": getattr(body, k)} for k in ("chosen", "rejected")}
         files["dpo" if isinstance(body, Pair) else "sft"].add(row)

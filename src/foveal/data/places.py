@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, cast
@@ -29,7 +30,8 @@ def quote(text: str, extra: str = "") -> str:
     """Return text with the characters that a source string uses itself percent-encoded."""
     for char in "%!" + extra:
         text = text.replace(char, f"%{ord(char):02X}")
-    return text
+    # A file's name need not be UTF-8; Python then holds its bytes as lone surrogates, which no database takes.
+    return re.sub("[\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) - 0xDC00:02X}", text)
 
 
 def place(path: str | Path, *inner: str | int) -> str:
@@ -44,7 +46,7 @@ def place(path: str | Path, *inner: str | int) -> str:
 def split(source: str) -> tuple[str, str]:
     """Return (path, what is inside it, "" for the file itself); the inside is still percent-encoded."""
     path, _, inner = source.partition("!")
-    return unquote(path), inner
+    return unquote(path, errors="surrogateescape"), inner
 
 
 def is_url(path: str | Path) -> bool:

@@ -226,7 +226,7 @@ def _of_files(files: Sequence[str], where: str, how: _How) -> Source:
 def _source(
     kind: str, where: str, files: Callable[[], Iterator[str]], number: int, left: Counter[str], how: _How
 ) -> Source:
-    base = where if _is_folder(where) else ""
+    base = _base(where) if _is_folder(where) else ""
     if kind == "pictures":
         return Source(kind, where, lambda: _pictures(files(), base), lambda: number, left)
     if kind == "archives":
@@ -245,6 +245,14 @@ def _sum(numbers: Iterator[int | None]) -> int | None:
 # --- pictures ------------------------------------------------------------------------------------------------------
 
 
+def _base(where: str) -> str:
+    """Return a folder as `walk` spells it at the head of its files."""
+    if not is_url(where):
+        return where
+    fs, inner = filesystem(where)
+    return str(fs.unstrip_protocol(inner))
+
+
 def _short(path: str, base: str) -> str:
     return path.removeprefix(base).lstrip("/") if base else path.rsplit("/", 1)[-1]
 
@@ -255,7 +263,7 @@ def _absolute(path: str) -> str:
 
 def _pictures(files: Iterator[str], base: str) -> Items:
     for path in files:
-        name = _short(path, base)
+        name = os.fsencode(_short(path, base)).decode(errors="replace")
         try:
             data = read_file(path)
             picture.inspect(data)

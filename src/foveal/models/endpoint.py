@@ -75,7 +75,9 @@ class Endpoint:
         self.hook: Hook | None = None
         self._http: aiohttp.ClientSession | None = None
         clear = self._base.scheme == "http" and self._proxy is None
-        self._pool = plain.Pool(self._base.raw_host or "", self._base.port or 80, IDLE_SECONDS, REPLY_LIMIT) if clear else None
+        self._pool = (
+            plain.Pool(self._base.raw_host or "", self._base.port or 80, IDLE_SECONDS, REPLY_LIMIT) if clear else None
+        )
         self._head = _head(self._base, self._headers)
 
     def __repr__(self) -> str:
@@ -103,8 +105,10 @@ class Endpoint:
 
     # --- exchanges ---
 
-    async def exchange(self, url: Url, data: bytes | None, timeout: aiohttp.ClientTimeout | None = None) -> bytes:
-        """POST `data` (GET when None) and return the body of a good answer.
+    async def exchange(
+        self, url: Url, data: bytes | list[bytes] | None, timeout: aiohttp.ClientTimeout | None = None
+    ) -> bytes:
+        """POST `data` (whole or in pieces; GET when None) and return the body of a good answer.
 
         Raises:
             Fault: anything else.
@@ -113,7 +117,8 @@ class Endpoint:
         method = "GET" if data is None else "POST"
         try:
             if data is not None and self._pool is not None:
-                return await self._in_the_clear(self._pool, url, data, timeout or self._timeout)
+                pieces = data if isinstance(data, list) else [data]
+                return await self._in_the_clear(self._pool, url, pieces, timeout or self._timeout)
             async with self._http.request(
                 method, url, data=_payload(data), headers=self._headers, timeout=timeout or self._timeout,
                 allow_redirects=False, proxy=self._proxy,
@@ -127,7 +132,9 @@ class Endpoint:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise _lost(error) from None
 
-    async def _in_the_clear(self, pool: plain.Pool, url: Url, data: bytes, timeout: aiohttp.ClientTimeout) -> bytes:
+    async def _in_the_clear(
+        self, pool: plain.Pool, url: Url, data: list[bytes], timeout: aiohttp.ClientTimeout
+    ) -> bytes:
         head = self._head % url.raw_path_qs.encode()
         try:
             answer = await pool.post(head, data, timeout.total or 0.0)
@@ -255,7 +262,8 @@ class _Bytes(aiohttp.BytesPayload):
         self._value, self._size = value, len(value)
 
 
-def _payload(data: bytes | None) -> bytes | _Bytes | None:
+def _payload(data: bytes | list[bytes] | None) -> bytes | _Bytes | None:
+    data = b"".join(data) if isinstance(data, list) else data
     return data if data is None or len(data) < 2**20 else _Bytes(data)
 
 

@@ -9,8 +9,10 @@ import re
 import time
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, Literal, TypeVar, overload
 
 import orjson
@@ -52,6 +54,15 @@ class Scale:
     low: int
     high: int
 
+    def __post_init__(self) -> None:
+        """Check the ends.
+
+        Raises:
+            RecipeError: they are not two rising numbers from 0 to 999.
+        """
+        if not 0 <= self.low < self.high <= 999:
+            raise RecipeError(f"Scale({self.low}, {self.high}): two rising whole numbers from 0 to 999 are needed")
+
 
 class BadShape(ValueError):
     """The text does not hold what was asked for."""
@@ -60,25 +71,38 @@ class BadShape(ValueError):
 # --- reading -------------------------------------------------------------------------------------------------------
 
 
+_NUMBER = r"(?<![\d.])(\d{1,6}(?:\.\d{1,17})?)(?!\.?\d)"
+# Chinese, Japanese and Korean put no space between their words and a number or a Latin word.
+_LETTER = r"[^\W぀-ヿ㐀-鿿가-힯]"
+_MARKS = r"[\s*_`\"'.]{0,9}"
+
+
 def read_number(text: str, low: int, high: int) -> float:
     """Read one number of a scale out of free text.
 
     Raises:
         BadShape: there is none, or several that contradict each other.
     """
-    text = re.sub(rf"\b{low}\s*(?:to|-|–)\s*{high}\b", " ", text)
+    scale = rf"(?<!\d){low}[^\S\n]{{0,9}}(?:to|and|-|–|~|到|至)[^\S\n]{{0,9}}{high}(?!\d)"
+    text = re.sub(scale, " ", _ends(text), flags=re.IGNORECASE)
     for pattern in (
-        r"\[\[\s*(\d+(?:\.\d+)?)\s*\]\]",
-        rf"(\d+(?:\.\d+)?)\s*(?:/|out of)\s*{high}\b",
-        r"(?:score|rating)\W{1,4}(?:is\W)?(\d+(?:\.\d+)?)",
+        rf"\[\[\s{{0,9}}{_NUMBER}\s{{0,9}}\]\]",
+        rf"\A{_MARKS}{_NUMBER}{_MARKS}(?:\n|\Z)",
+        rf"{_NUMBER}\s{{0,9}}(?:/|out of)\s{{0,9}}{high}(?!\d)",
+        rf"(?:score|rating)\W{{1,9}}(?:is\W{{1,9}})?{_NUMBER}",
     ):
         if found := re.findall(pattern, text, re.IGNORECASE):
             return _within(float(found[-1]), low, high)
-    numbers = [float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w])", text)]
+    numbers = [float(n) for n in re.findall(rf"(?<!{_LETTER}){_NUMBER}(?!{_LETTER})", text)]
     fitting = [n for n in numbers if low <= n <= high]
     if not fitting or (len(set(fitting)) > 1 and len(text) < 24):
         raise BadShape(f"no single number from {low} to {high}")
     return fitting[-1]
+
+
+def _ends(text: str, most: int = 4000) -> str:
+    """Return a text, or the beginning and end of one that is far too long: a verdict stands at either."""
+    return text if len(text) <= 2 * most else f"{text[:most]}\n{text[-most:]}"
 
 
 def _within(number: float, low: int, high: int) -> float:
@@ -93,8 +117,8 @@ def read_choice(text: str, choices: Sequence[str]) -> str:
     Raises:
         BadShape: none is named, or several.
     """
-    plain = text.strip().strip("\"'`*.:").casefold()
-    found = [c for c in choices if re.search(rf"(?<!\w){re.escape(c.casefold())}(?!\w)", plain)]
+    plain = _ends(text).strip().strip("\"'`*.:").casefold()
+    found = [c for c in choices if re.search(_whole(c.casefold()), plain)]
     exact = [c for c in choices if c.casefold() == plain]
     longest = [c for c in found if not any(c != d and c.casefold() in d.casefold() for d in found)]
     if len(picked := exact or longest) != 1:
@@ -102,24 +126,55 @@ def read_choice(text: str, choices: Sequence[str]) -> str:
     return picked[0]
 
 
+def _whole(word: str) -> str:
+    # "这是caption。" names a caption; "不是" does not name "是".
+    border = _LETTER if word.isascii() else r"\w"
+    return rf"(?<!{border}){re.escape(word)}(?!{border})"
+
+
+_DECODER = json.JSONDecoder(strict=False)
+_STARTS = 64
+"""How many brackets of a text are tried as the beginning of its value: the work is bounded for any text."""
+
+
 def read_json(text: str) -> Any:
     """Read the JSON value in a text: bare, fenced, or with words around it; trailing commas are forgiven.
+
+    Where the words hold several, the longest is meant. Half a surrogate pair is no character, hence no JSON.
 
     Raises:
         BadShape: there is none.
     """
-    fenced = re.search(r"```(?:json)?\s*(.*?)```", text, re.DOTALL)
-    body = fenced.group(1) if fenced else text
-    for start in (m.start() for m in re.finditer(r"[\[{]", body)):
-        for candidate in (body[start:], re.sub(r",(\s*[}\]])", r"\1", body[start:])):
-            try:
-                return json.JSONDecoder(strict=False).raw_decode(candidate)[0]
-            except (ValueError, RecursionError):
-                continue
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadShape("no JSON") from error
+    with suppress(orjson.JSONDecodeError):
+        return orjson.loads(text)
+    fenced = re.findall(r"```(?:json)?(.*?)```", text, re.DOTALL)[:8]
+    mended = _without_trailing_commas(text)
+    for body in (text, mended, *fenced, *map(_without_trailing_commas, fenced)):
+        with suppress(ValueError, RecursionError):
+            return _sound(json.loads(body, strict=False))
+    found = [*_values(text), *_values(mended)]
+    with suppress(ValueError, RecursionError):
+        return _sound(max(found, key=lambda f: f[0])[1])
+    raise BadShape("no JSON")
+
+
+def _without_trailing_commas(text: str) -> str:
+    return re.sub(r",(\s*[}\]])", r"\1", text)
+
+
+def _values(text: str) -> Iterator[tuple[int, Any]]:
+    """Yield the length and value of each array or object in a text, those inside another left out."""
+    after = 0
+    for start in islice((m.start() for m in re.finditer(r"[\[{]", text)), _STARTS):
+        if start >= after:
+            with suppress(ValueError, RecursionError):
+                value, after = _DECODER.raw_decode(text, start)
+                yield after - start, value
+
+
+def _sound(value: Any) -> Any:
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def expected(probs: Mapping[str, float], scale: Scale) -> float | None:
@@ -201,8 +256,9 @@ def _shape(out: Any) -> Shape:
     if typing.get_origin(out) is Literal:
         return Shape("choice", tuple(str(a) for a in typing.get_args(out)))
     if isinstance(out, type | types.GenericAlias) or typing.get_origin(out) is not None:
-        adapter = pydantic.TypeAdapter[Any](out)
-        return Shape("json", schema=adapter.json_schema(), adapter=adapter)
+        with suppress(pydantic.errors.PydanticUserError):
+            adapter = pydantic.TypeAdapter[Any](out)
+            return Shape("json", schema=adapter.json_schema(), adapter=adapter)
     raise RecipeError(f"out={out!r} is not an answer type: use str, Literal[...], Scale(low, high) or a pydantic type")
 
 

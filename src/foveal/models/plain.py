@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import zlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from multidict import CIMultiDict
@@ -51,11 +52,12 @@ class Pool:
         self._free: list[_Connection] = []
         self._all: set[_Connection] = set()
 
-    async def post(self, head: bytes, body: bytes, timeout: float) -> Answer:
+    async def post(self, head: bytes, body: Sequence[bytes], timeout: float) -> Answer:
         """Send a request and return the answer.
 
         Args:
             head: request line and header fields but Content-Length, each with its line end.
+            body: in pieces, which are not copied.
             timeout: seconds for everything.
 
         Raises:
@@ -66,7 +68,8 @@ class Pool:
         """
         connection = self._kept() or await self._connect()
         try:
-            return await connection.exchange(b"%bContent-Length: %d\r\n\r\n" % (head, len(body)), body, timeout)
+            length = b"Content-Length: %d\r\n\r\n" % sum(map(len, body))
+            return await connection.exchange((head, length, *body), timeout)
         finally:
             if connection.reusable:
                 self._free.append(connection)
@@ -126,13 +129,13 @@ class _Connection(asyncio.Protocol):
         """Whether another request may follow."""
         return self._open and self._keep and self._waiting is None
 
-    async def exchange(self, head: bytes, body: bytes, timeout: float) -> Answer:
+    async def exchange(self, pieces: Sequence[bytes], timeout: float) -> Answer:
         """Send a request and wait for the answer."""
         waiting = self._waiting = self._loop.create_future()
         self._have, self._head = b"", b""
         timer = self._loop.call_later(timeout, self._fail, TimeoutError())
         try:
-            self._transport.writelines((head, body))
+            self._transport.writelines(pieces)
             return await waiting
         except asyncio.CancelledError:
             self._keep = False

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import orjson
+
 from foveal.data import Broken, Source
 from foveal.errors import Dropped, MethodFailed, RecordFailed, RunStopped, SetupError
 from foveal.models.model import Model
 from foveal.recipe import Bound
-from foveal.record import Record, Scope, digest, notes, scope
+from foveal.record import MEMORY, Image, Record, Scope, digest, notes, scope
 from foveal.runner.rows import Row, to_record
 from foveal.store import Meter, Outcome, Recording, Store, recording
 
@@ -160,8 +162,10 @@ class Flow:
             rows = self.store.children(bound.label, record.id)
             return known[1], [to_record(Row(*r), self.store, self.read) for r in rows]
         children, outcome = await self._call(bound, seq, record)
-        rows_ = self.store.outcome_rows(bound.label, record, children, outcome, print_, again=bool(known))
-        await self.store.write_now(rows_)
+        if made := _made(children):
+            await asyncio.to_thread(self.store.keep_images, made)
+        again = known is not None
+        await self.store.write_now(self.store.outcome_rows(bound.label, record, children, outcome, print_, again))
         return outcome, children
 
     async def _call(self, bound: Bound, seq: int, record: Record) -> tuple[list[Record], Outcome]:
@@ -192,12 +196,25 @@ class Flow:
         return _once_each(children), _with_notes(outcome, noted)
 
 
+def _made(children: Sequence[Record]) -> list[Image]:
+    """Return the pictures that a step made, which lie nowhere yet."""
+    return [image for child in children for image in child.images if image.source == MEMORY]
+
+
 async def _collect(made: Any, children: list[Record]) -> None:
     if isinstance(made, AsyncIterator):
         async for child in made:
-            children.append(child)  # noqa: PERF401 - what came before a raise is kept
+            children.append(_writable(child))  # noqa: PERF401 - what came before a raise is kept
     elif (child := await made) is not None:
-        children.append(child)
+        children.append(_writable(child))
+
+
+def _writable(child: Any) -> Record:
+    """Return what a step made; raise what is wrong with it here, where it is the step's failure."""
+    if not isinstance(child, Record):
+        raise TypeError(f"it made {type(child).__name__}, not a Record")
+    orjson.dumps([child.id, dict(child.tags)], default=str)
+    return child
 
 
 def _failed(error: RecordFailed, children: Sequence[Record]) -> Outcome:

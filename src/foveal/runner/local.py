@@ -202,7 +202,8 @@ async def _gather_source(session: Session, label: str) -> None:
 
 def _table_step(session: Session, before: Sequence[Bound], bound: Bound) -> None:
     session.store.flush()
-    ids = tuple(row.id for row in survivors(session.store, before))
+    # With no step before it, what the source could not read or gave twice has ended under this label already.
+    ids = tuple(row.id for row in survivors(session.store, before) if not session.store.status(bound.label, row.id))
     seed = int(digest(session.plan.recipe.name, str(session.plan.recipe.seed))[:8], 16)
     table = Table(ids, lambda name, wanted: _column(session, name, wanted), {}, seed)
     after = bound.step.call(table, **bound.knobs)
@@ -500,7 +501,7 @@ def plan_of(
         given["source"] = [str(s) for s in source] if isinstance(source, list | tuple) else str(source)
     named = {role: spec for role, spec in (models or {}).items() if not isinstance(spec, Backend)}
     data = recipe.model_dump() | given | {"models": {**recipe.models, **named}}
-    recipe = with_knobs(parse_recipe(data, recipe.name), knobs)
+    recipe = with_knobs(parse_recipe(data, recipe.name), knobs, beside)
     plan = with_backends(bind(recipe, beside), {r: b for r, b in (models or {}).items() if isinstance(b, Backend)})
     if recipe.source is None:
         raise RecipeError(

@@ -15,7 +15,7 @@ from rich.text import Text
 from foveal.errors import StoreError
 from foveal.record import Chat, Item, Pair, body_from_json
 from foveal.view.folder import Folder
-from foveal.view.numbers import clip, duration, money, plural
+from foveal.view.numbers import clip, duration, money, plural, visible
 
 STYLES = {"kept": "green", "dropped": "yellow", "failed": "red", "pending": "dim"}
 
@@ -128,7 +128,7 @@ class History:
         """Return it as rich shows it."""
         end = Text(f"record {self.record.id}: ").append(self.status, STYLES.get(self.status, "dim"))
         if self.reason:
-            end.append(f", {self.reason}")
+            end.append(f", {visible(self.reason)}")
         return Group(end, *_node_lines(self.record, self.found))
 
 
@@ -264,7 +264,7 @@ def _node_lines(node: Node, found: str) -> Iterator[RenderableType]:
     for child in node.children:
         mark = "  ← asked for" if child.id == found else ""
         yield Text(f"\nrow {child.id[:12]} made by {child.step}{mark}", style="bold")
-        yield Padding(Group(*_node_lines(child, found)), (0, 0, 0, 2))
+        yield Padding(Group(*_node_lines(child, found)), (0, 0, 0, 2), expand=False)
 
 
 def _short(value: Any) -> str:
@@ -272,7 +272,7 @@ def _short(value: Any) -> str:
 
 
 def _said(role: str, text: str) -> Text:
-    return Text(f"{role}: ", style="bold").append(text, "not bold")
+    return Text(f"{role}: ", style="bold").append(visible(text), "not bold")
 
 
 def end_text(end: End) -> Text:
@@ -292,14 +292,15 @@ def call_text(call: Asked, number: int, most: int = 4000) -> RenderableType:
     about = f"  {call.role} ({call.model}), {spent}{cost}{again}"
     head = Text(f"\n{number}. ").append(call.label, "bold").append(about, "dim")
     lines = [_message(role, parts, most) for role, parts in call.messages]
-    return Group(head, *(Padding(line, (0, 0, 0, 3)) for line in (*lines, _reply(call, most))))
+    return Group(head, *(Padding(line, (0, 0, 0, 3), expand=False) for line in (*lines, _reply(call, most))))
 
 
 def _message(role: str, parts: tuple[str | dict[str, str], ...], most: int) -> Text:
     line = Text(f"{role}: ", style="dim")
     for part in parts:
         if isinstance(part, str):
-            line.append(part if len(part) <= most else f"{part[:most]}… ({plural(len(part), 'character')})", "none")
+            cut = f"… ({plural(len(part), 'character')})" if len(part) > most else ""
+            line.append(visible(part[:most]) + cut, "none")
         else:
             line.append(f"[picture {part.get('image', '')[:12]}] ", "cyan")
     return line
@@ -307,10 +308,11 @@ def _message(role: str, parts: tuple[str | dict[str, str], ...], most: int) -> T
 
 def _reply(call: Asked, most: int) -> Text:
     line = Text("user (turn left open): " if call.open_turn else "answer: ", style="bold green")
-    line.append(call.text[:most] or "(nothing)", "not bold default" if call.text else "dim")
+    line.append(visible(call.text[:most]) or "(nothing)", "not bold default" if call.text else "dim")
     if call.finish not in ("", "stop"):
         line.append(f"  [ended by {call.finish}]", "yellow not bold")
     if call.probs:
         best = sorted(call.probs.items(), key=lambda kv: -kv[1])[:6]
-        line.append("  p: " + ", ".join(f"{k} {p:.2f}" for k, p in best), "dim not bold")
+        shown = ", ".join(f"{k} {p:.2f}" for k, p in best if p >= 0.005)
+        line.append(f"  p: {shown}", "dim not bold")
     return line

@@ -48,9 +48,17 @@ def plural(n: int, noun: str, many: str = "") -> str:
     return f"{count(n)} {noun if n == 1 else many or noun + 's'}"
 
 
+_UNSEEN = {c: 0xFFFD for c in (*range(32), *range(127, 160)) if c not in (9, 10)}
+
+
+def visible(text: str) -> str:
+    """Return a text that cannot command a terminal (what models write is not trusted)."""
+    return text.translate(_UNSEEN)
+
+
 def clip(text: str, most: int) -> str:
-    """Return the text on one line, cut to `most` characters."""
-    line = " ".join(text.split())
+    """Return the text on one line, cut to `most` characters, without control characters."""
+    line = visible(" ".join(text.split()))
     return line if len(line) <= most else line[: most - 1] + "…"
 
 

@@ -39,4 +39,4 @@ def describe_picture(source: str, folder: Path) -> str:
         info = inspect(data)
     except (FovealError, OSError, ValueError) as error:
         return f"{source} (cannot be read: {error})"
-    return f"{source} ({info.width}x{info.height} {info.format}, {count(len(data) / 1024)} kB)"
+    return f"{info.width}x{info.height} {info.format}, {count(len(data) / 1024)} kB, {source}"

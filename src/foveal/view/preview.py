@@ -23,7 +23,7 @@ from foveal.view.pictures import describe_picture
 _T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10,
         2.09, 2.09, 2.08, 2.07, 2.07, 2.06, 2.06, 2.06, 2.05, 2.05, 2.05, 2.04)  # fmt: skip
 METHOD = (
-    "mean of the previewed records times the number of all; 95 % interval of that mean by Student's t over records. "
+    "Mean of the previewed records times the number of all; ± is a 95 % interval by Student's t over records. "
     "It takes the previewed records to be like the rest, which the first few of a sorted source need not be."
 )
 
@@ -103,10 +103,8 @@ def _cells(figures: Mapping[str, Spread | None]) -> Iterator[str]:
         say = money if name == "cost" else count
         if spread is None:
             yield money(None)
-        elif spread.low is None or spread.high is None:
-            yield say(spread.mean)
         else:
-            yield f"{say(spread.mean)} ({say(spread.low)} to {say(spread.high)})"
+            yield say(spread.mean) + ("" if spread.high is None else f" ± {say(spread.high - spread.mean)}")
 
 
 # --- estimating ----------------------------------------------------------------------------------------------------

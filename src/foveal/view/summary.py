@@ -166,10 +166,10 @@ class Summary:
 
     def _failures(self) -> Iterator[RenderableType]:
         for cause, n in self.losses.items():
-            yield Text(f"\n{plural(n, 'record')} kept with loss: {cause}", style="red")
+            yield Text(f"\n{plural(n, 'record')} kept with loss: {clip(cause, 120)}", style="red")
         for failure in self.failures:
             where = f" at {failure.step}" if failure.step else ""
-            yield Text(f"\nfailed{where}: {failure.cause} ({plural(failure.count, 'record')})", style="red")
+            yield Text(f"\nfailed{where}: {clip(failure.cause, 120)} ({plural(failure.count, 'record')})", style="red")
             yield Text(f"  for example {failure.record[:12]}: {clip(failure.detail or 'no detail', 200)}")
             if failure.raw:
                 yield Text(f"  the model said: {clip(failure.raw, 200)}", style="dim")
