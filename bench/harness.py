@@ -135,7 +135,7 @@ def check(found: Measured, load: Load, images: Path, out: Path) -> Measured:
     found.first_row = s["first_answer"] and s["first_answer"] - s["first_request"]
     found.requests, found.repeated = s["requests"], s["repeated_ok"]
     wanted = {row: row for row in expected(load.n, images)}
-    rows = [as_tuple(json.loads(line)) for line in (out / "rows.jsonl").open()]
+    rows = [as_tuple(json.loads(line)) for line in (out / "rows.jsonl").read_bytes().splitlines()]
     found.lost = len(set(wanted) - set(rows))
     found.wrong = sum(row not in wanted for row in rows)
     found.doubled = len(rows) - len(set(rows))
@@ -167,7 +167,12 @@ def as_tuple(row: dict[str, Any]) -> Row:
 
 
 def kill_and_continue(load: Load, images: Path, folder: Path, rng: random.Random) -> tuple[int, int, Measured]:
-    """Kill -9 a run at a random moment, run the same command again; returns (repeated, in flight at the kill, result)."""
+    """Kill -9 a run at a random moment and run the same command again.
+
+    Returns:
+        Calls answered before the kill and asked again; the most requests under way at once until then (at the kill some
+        are with the server, some answered and not yet remembered); what the whole came to.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     goal = rng.uniform(0.02, 0.98) * ideal_requests(load.n, images)
@@ -176,10 +181,10 @@ def kill_and_continue(load: Load, images: Path, folder: Path, rng: random.Random
         process = launch(command, folder / "log.txt")
         while process.poll() is None and stats(port)["unique_ok"] < goal:
             time.sleep(rng.uniform(0.001, 0.02))
-        before = stats(port)["in_flight"]
         process.send_signal(signal.SIGKILL)
         process.wait()
-        in_flight = max(before, stats(port)["in_flight"])
+        counted = stats(port)
+        in_flight = counted["max_busy"] + counted["max_queue"]
         time.sleep(2 * load.latency)  # the server ends what was under way
         began = time.monotonic()
         found = wait(launch(command, folder / "log.txt"), began)

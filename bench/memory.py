@@ -1,4 +1,4 @@
-"""Run a scripted model over synthetic bare records: `memory.py COUNT OUT`. What it needs at most is memory that grows."""
+"""Run a scripted model over synthetic bare records: `memory.py COUNT OUT`; its peak memory tells what grows."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def answer(text: str, digests: list[str]) -> tuple[str, str]:
         return "answer", common.answer_for(common.digest_in(text[text.rfind("Question:") :]))
     if common.MARK_SCORE in text:
         digest = common.digest_in(text[text.rfind(common.MARK_SCORE) :])
-        return "score", '{"score": %d}' % (common.score_for(digest) if digest else 1)
+        return "score", f'{{"score": {common.score_for(digest) if digest else 1}}}'
     if common.MARK_INSTRUCT in text:
         return "instruct", common.instruction_for(digests[0] if digests else "0" * 16)
     return "other", "hello"
