@@ -136,7 +136,8 @@ class _Connection(asyncio.Protocol):
         timer = self._loop.call_later(timeout, self._fail, TimeoutError())
         try:
             self._transport.writelines(pieces)
-            return await waiting
+            answer: Answer = await waiting
+            return answer
         except asyncio.CancelledError:
             self._keep = False
             raise
