@@ -27,30 +27,35 @@ def values(fields: Mapping[str, Any]) -> bytes:
     return orjson.dumps(fields)[1:-1]
 
 
-def part(piece: str | Image, url: URL) -> list[bytes]:
-    """Return one part of a message's content, in pieces."""
+def part(piece: str | Image, url: URL) -> tuple[bytes, ...]:
+    """Return one part of a message's content, in pieces: a picture is large, and need not be copied."""
     if isinstance(piece, str):
-        return [b'{"type":"text","text":', text(piece), b"}"]
-    return [b'{"type":"image_url","image_url":{"url":"', url(piece), b'"}}']
+        return b'{"type":"text","text":', text(piece), b"}"
+    return b'{"type":"image_url","image_url":{"url":"', url(piece), b'"}}'
 
 
 def message(said: Message, url: URL, open_turn: bool = False) -> list[bytes]:
     """Return one message in pieces; an open turn ends in an empty text part, which templates need to be cut at."""
-    head = b'{"role":"' + said.role.encode() + b'","content":'
+    pieces = [b'{"role":"' + said.role.encode() + b'","content":']
     if not open_turn and all(isinstance(p, str) for p in said.parts):
-        return [head, text("".join(p for p in said.parts if isinstance(p, str))), b"}"]
-    pieces = [head]
-    for at, given in enumerate(said.parts):
-        pieces += [b"," if at else b"[", *part(given, url)]
-    if open_turn and not (said.parts and isinstance(said.parts[-1], str)):
-        pieces.append((b"," if said.parts else b"[") + b'{"type":"text","text":""}')
-    return [*pieces, b"]}"]
+        return [*pieces, text("".join(p for p in said.parts if isinstance(p, str))), b"}"]
+    parts = [*said.parts]
+    if open_turn and not (parts and isinstance(parts[-1], str)):
+        parts.append("")
+    for i, shown in enumerate(parts):
+        pieces.append(b"," if i else b"[")
+        pieces.extend(part(shown, url))
+    pieces.append(b"]}" if parts else b"[]}")
+    return pieces
 
 
 def chat(model: str, request: Request, fields: Mapping[str, Any], url: URL) -> list[bytes]:
-    """Return the body of a chat completion request, in pieces: pictures are large, and are not copied."""
+    """Return the body of a chat completion request, in pieces."""
     last = len(request.messages) - 1
     pieces = [b'{"model":' + text(model) + b',"messages":[']
-    for at, said in enumerate(request.messages):
-        pieces += [*([b","] if at else []), *message(said, url, request.open_turn and at == last)]
-    return [*pieces, b"]," + values(fields) + b"}" if fields else b"]}"]
+    for i, said in enumerate(request.messages):
+        if i:
+            pieces.append(b",")
+        pieces.extend(message(said, url, request.open_turn and i == last))
+    pieces.append(b"]," + values(fields) + b"}" if fields else b"]}")
+    return pieces

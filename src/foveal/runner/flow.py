@@ -152,7 +152,7 @@ class Flow:
             return outcome, len(children)
         ends = [await self._through(k + 1, n, child) for n, child in enumerate(children)]
         rows = sum(n for _, n in ends)
-        return (Outcome("kept") if rows else ends[0][0]), rows
+        return (Outcome("kept") if rows else _worst([end for end, _ in ends])), rows
 
     async def _decide(self, bound: Bound, seq: int, record: Record) -> tuple[Outcome, Sequence[Record]]:
         known = self.store.decided(bound.label, record.id)
@@ -199,6 +199,11 @@ class Flow:
 def _made(children: Sequence[Record]) -> list[Image]:
     """Return the pictures that a step made, which lie nowhere yet."""
     return [image for child in children for image in child.images if image.source == MEMORY]
+
+
+def _worst(ends: Sequence[Outcome]) -> Outcome:
+    """Return the end that a record without rows is counted under: a failure before a drop, the first of them."""
+    return next((end for end in ends if end.status == "failed"), ends[0])
 
 
 async def _collect(made: Any, children: list[Record]) -> None:

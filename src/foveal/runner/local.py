@@ -101,6 +101,7 @@ class Session:
     folder: Path
     store: Store
     progress: Progress
+    calls: Path | None = None
     models: dict[str, Model] = field(default_factory=dict)
 
     @property
@@ -278,7 +279,8 @@ def _describe(session: Session) -> dict[str, Any]:
     about = {"name": recipe.name, "source": recipe.source, "limit": recipe.limit, "seed": recipe.seed}
     packages = {p: _version(p) for p in ("aiohttp", "pillow", "pydantic", "onnxruntime", "transformers")}
     versions = {"foveal": __version__, "python": platform.python_version(), **{k: v for k, v in packages.items() if v}}
-    return {**about, "steps": steps, "models": models, "versions": versions}
+    shared = {"calls": str(session.calls.resolve())} if session.calls else {}
+    return {**about, "steps": steps, "models": models, "versions": versions, **shared}
 
 
 def _version(package: str) -> str:
@@ -349,7 +351,7 @@ async def run_plan(
     _check_folder(folder, plan.recipe)
     store = Store(folder, calls)
     progress = Progress(Meter(plan.budget), total=source.count())
-    session = Session(plan, source, folder, store, progress)
+    session = Session(plan, source, folder, store, progress, calls)
     try:
         with overriding(tuple(Path(p) for p in plan.recipe.prompts)):
             _check_prompts(plan)
@@ -544,7 +546,7 @@ def run(
     """
     fields = {k: settings.pop(k) for k in tuple(settings) if k in Recipe.model_fields}
     given = {**({"model": model} if model is not None else {}), **(models or {})}
-    written = [*knobs, *(f"{k}={orjson.dumps(v).decode()}" for k, v in settings.items())]
+    written = [*knobs, *(f"{k}={v if isinstance(v, str) else orjson.dumps(v).decode()}" for k, v in settings.items())]
     plan, opened = plan_of(what, source, given, written, **fields)
     folder = Path(out or plan.recipe.out or "out")
     finished = wait(run_plan(plan, opened, folder, Path(store) if store else None, watch))

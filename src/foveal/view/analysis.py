@@ -22,7 +22,7 @@ from foveal.view.folder import Folder
 from foveal.view.history import body_turns
 from foveal.view.texts import language, rooter
 
-MOST_CALLS, MOST_ROWS = 200_000, 100_000
+MOST_CALLS, MOST_ROWS = 60_000, 20_000
 ASKS, ANSWERS = ("user", "question"), ("assistant", "answer", "chosen")
 
 
@@ -218,7 +218,7 @@ def _read_question(asked: str, find_root: Any, found: Findings) -> None:
 
 def _sum_calls(folder: Folder, found: Findings) -> None:
     sums = "count(*), sum(tokens_in), sum(tokens_out), coalesce(sum(cost),0.0), sum(cost IS NULL), avg(seconds)"
-    sql = f"""SELECT step, role, prompt, max(model), {sums} FROM {folder.calls} c JOIN met ON met.id=c.record
+    sql = f"""SELECT step, role, prompt, max(model), {sums} FROM {folder.calls} c CROSS JOIN met ON met.id=c.record
               GROUP BY step, role, prompt ORDER BY step, min(c.at)"""  # noqa: S608
     found.lines = [CallLine(*row) for row in folder.query(sql)]
     found.calls = sum(line.calls for line in found.lines)
@@ -227,8 +227,8 @@ def _sum_calls(folder: Folder, found: Findings) -> None:
 def _read_calls(folder: Folder, found: Findings) -> None:
     every = max(1, math.ceil(found.calls / MOST_CALLS))
     sql = f"""SELECT c.step, c.prompt, c.request, c.reply, c.seconds, u.status
-              FROM {folder.calls} c JOIN met ON met.id=c.record
-              LEFT JOIN units u ON u.step=c.step AND u.record=c.record AND u.run=?
+              FROM {folder.calls} c CROSS JOIN met ON met.id=c.record
+              LEFT JOIN units u ON u.step=c.step AND u.record=c.record AND +u.run=?
               WHERE c.rowid % ? = 0"""  # noqa: S608
     for step, prompt, request, reply, seconds, status in folder.query(sql, (folder.run, every)):
         found.calls_read += 1

@@ -125,7 +125,7 @@ class Folder:
 
     def _follow(self) -> tuple[Stage, ...]:
         run = self._db.execute
-        run("CREATE TEMP TABLE ended (stage, id, seq, status, reason)")
+        run("CREATE TEMP TABLE ended (stage INTEGER, id TEXT, seq INTEGER, status TEXT, reason TEXT)")
         run("CREATE TEMP TABLE met (id TEXT PRIMARY KEY) WITHOUT ROWID")
         run("CREATE TEMP TABLE live AS SELECT id, seq FROM records WHERE step='' AND run=?", (self.run,))
         stages = []
@@ -140,6 +140,10 @@ class Folder:
         self._elsewhere()
         run("ALTER TABLE live RENAME TO rows")
         run("CREATE INDEX temp.rows_seq ON rows (seq)")
+        run("CREATE TEMP TABLE worst (seq INTEGER PRIMARY KEY, status TEXT, reason TEXT, stage INTEGER)")
+        run(_WORST)
+        run("CREATE TEMP TABLE alive (seq INTEGER PRIMARY KEY)")
+        run("INSERT OR IGNORE INTO alive SELECT seq FROM rows")
         run(_FATE, {"run": self.run})
         run("CREATE INDEX temp.fate_status ON fate (status, reason, id)")
         run("CREATE INDEX temp.fate_seq ON fate (seq)")
@@ -149,7 +153,7 @@ class Folder:
         # A source record that could not be opened is told of at the step that first needed it, not where it stopped.
         labels = ["", "source", *(s.label for s in self.steps)]
         marks = ",".join("?" * len(labels))
-        which = f"u.step IN ({marks}) AND u.record=ended.id AND u.run=? AND u.status<>'kept'"
+        which = f"u.step IN ({marks}) AND u.record=ended.id AND +u.run=? AND +u.status<>'kept'"
         told = f"SELECT status, reason FROM units u WHERE {which}"  # noqa: S608
         exists = f"SELECT 1 FROM units u WHERE {which}"  # noqa: S608
         sql = f"UPDATE ended SET (status, reason)=({told}) WHERE status='pending' AND EXISTS ({exists})"  # noqa: S608
@@ -163,30 +167,31 @@ class Folder:
 _RUN = """
 SELECT run, at, recipe, state, note, meter, seconds FROM runs WHERE run=coalesce(?,(SELECT max(run) FROM runs))
 """
+# A unary plus keeps SQLite from the index on (run, step, status), which finds all units of a step: one is wanted here.
 _ENDED = """
 INSERT INTO ended SELECT :stage, l.id, l.seq, coalesce(u.status,'pending'), coalesce(u.reason,'')
-FROM live l LEFT JOIN units u ON u.step=:step AND u.record=l.id AND u.run=:run
+FROM live l LEFT JOIN units u ON u.step=:step AND u.record=l.id AND +u.run=:run
 WHERE u.status IS NULL OR u.status<>'kept'
 """
 _KEPT = """
 CREATE TEMP TABLE next AS SELECT l.id, l.seq
-FROM live l JOIN units u ON u.step=:step AND u.record=l.id AND u.run=:run AND u.status='kept'
+FROM live l CROSS JOIN units u ON u.step=:step AND u.record=l.id AND +u.run=:run AND +u.status='kept'
 """
 _CHILDREN = """
 CREATE TEMP TABLE next AS SELECT c.id, l.seq
-FROM live l CROSS JOIN units u ON u.step=:step AND u.record=l.id AND u.run=:run AND u.status='kept'
+FROM live l CROSS JOIN units u ON u.step=:step AND u.record=l.id AND +u.run=:run AND +u.status='kept'
 CROSS JOIN records c ON c.parent=l.id AND c.step=:step
 """
 # Where several descendants ended differently, the worst counts (not yet decided, failed, dropped), then the furthest.
 # SQLite takes the other columns from the row that holds max().
+_WORST = """
+INSERT INTO worst SELECT seq, status, reason, stage FROM (
+  SELECT seq, status, reason, stage,
+    max(CASE status WHEN 'pending' THEN 3000 WHEN 'failed' THEN 2000 ELSE 1000 END + stage)
+  FROM ended GROUP BY seq)
+"""
 _FATE = """
 CREATE TEMP TABLE fate AS
-WITH
-  worst AS (
-    SELECT seq, status, reason, stage,
-      max(CASE status WHEN 'pending' THEN 3000 WHEN 'failed' THEN 2000 ELSE 1000 END + stage)
-    FROM ended GROUP BY seq),
-  alive AS (SELECT DISTINCT seq FROM rows)
 SELECT s.seq, s.id, coalesce(w.stage, -1) AS stage,
   iif(a.seq IS NULL, coalesce(w.status, 'dropped'), 'kept') AS status,
   iif(a.seq IS NULL, coalesce(w.reason, 'nothing made'), '') AS reason

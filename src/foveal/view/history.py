@@ -196,7 +196,7 @@ def read_node(folder: Folder, record: str) -> Node:
 
 
 def _ends(folder: Folder, record: str, labels: list[str]) -> Iterator[End]:
-    sql = "SELECT step, status, reason, detail, raw FROM units WHERE step=? AND record=? AND run=?"
+    sql = "SELECT step, status, reason, detail, raw FROM units WHERE step=? AND record=? AND +run=?"
     for label in labels:
         yield from (End(*row) for row in folder.query(sql, (label, record, folder.run)))
 

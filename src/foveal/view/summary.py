@@ -300,7 +300,7 @@ def _losses(folder: Folder) -> dict[str, int]:
 
 def _examples(folder: Folder, most: int = 12) -> Iterator[Failure]:
     causes = "SELECT reason, count(*), min(id) FROM ended WHERE status='failed' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?"
-    unit = "SELECT step, detail, raw FROM units WHERE record=? AND run=? AND status='failed' AND step IN ({})"
+    unit = "SELECT step, detail, raw FROM units WHERE record=? AND +run=? AND +status='failed' AND step IN ({})"
     labels = ["", "source", *(s.label for s in folder.steps)]
     sql = unit.format(",".join("?" * len(labels)))
     for cause, n, record in list(folder.query(causes, (most,))):

@@ -1,0 +1,77 @@
+"""Rules about texts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from foveal.steps.text import circling, garbled, one_sentence, plain, sentences
+
+FINE = ["What is this?", "Count 3 birds", "这是什么？", "Что здесь изображено?", "Is it red, or (perhaps) blue?",
+        "هل هذا قط؟", "a b", "5 + 3"]  # fmt: skip
+GARBLED = ["", " ", "?", "x", "??? !!! ###", "]]]]]] a", "What is \ufffd this", "\\\\\\\\ // --", "the cat the cat " * 20,
+           "la " * 30, "🙂🙂🙂"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FINE)
+def test_texts(text: str) -> None:
+    assert not garbled(text)
+
+
+@pytest.mark.parametrize("text", GARBLED)
+def test_no_texts(text: str) -> None:
+    assert garbled(text)
+
+
+def test_a_list_is_not_going_round_in_circles() -> None:
+    assert not circling("the first is red and the second is blue and the third is green and so on it goes".split())
+    assert circling(("what is the colour of it " * 6).split())
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("<|im_start|>What?<|im_end|>", "What?"),
+        ("<image>\nWhat?", "What?"),
+        ("What?</s>", "What?"),
+        ("<start_of_turn|>a", "a"),
+        ("a < b and b > c", "a < b and b > c"),
+        ("<b>bold</b>", "<b>bold</b>"),
+        ("<|vision_start|><|image_pad|>Is <box>(1,2)</box> it?", "Is (1,2) it?"),
+        ("", ""),
+    ],
+)
+def test_special_tokens_go(text: str, left: str) -> None:
+    assert plain(text) == left
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("One.", 1),
+        ("No mark", 1),
+        ("", 1),
+        ("One. Two?", 2),
+        ("Really?! Yes...", 2),
+        ("3.5 metres", 1),
+        ("一。二。", 2),
+    ],
+)
+def test_sentences(text: str, count: int) -> None:
+    assert sentences(text) == count
+
+
+def test_one_sentence() -> None:
+    assert one_sentence("What is it?")
+    assert not one_sentence("What is it? Say.")
+    assert not one_sentence("Is it\nred?")
+
+
+@given(st.text(st.sampled_from("<|>/abimage_s \n") | st.characters()))
+def test_any_text_can_be_judged(text: str) -> None:
+    left = plain(text)
+    assert len(left) <= len(text)
+    assert left == left.strip()
+    garbled(text)
+    assert sentences(text) >= 1
