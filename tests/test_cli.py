@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import sqlite3
@@ -17,8 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import make_pictures
 
+from conftest import make_pictures
 from foveal.cli import ALL_FAILED, BAD_SETUP, STOPPED, main
 
 RULES = """
@@ -135,19 +134,19 @@ def test_a_bad_set_up_is_one_sentence(foveal: Say, here: Path, words: tuple[str,
     assert not (here / "out" / "rows.jsonl").exists()
 
 
-def test_a_read_only_folder(here: Path) -> None:
-    if os.geteuid() == 0 and not shutil.which("setpriv"):
-        pytest.skip("root writes everywhere")
-    (here / "out").mkdir(mode=0o500)
-    run_as = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+def test_a_read_only_folder(foveal: Say, here: Path) -> None:
+    foveal(*RUN, "-o", "warm")
     for folder in (here, *here.parents[:2]):
         folder.chmod(0o755)
-    done = subprocess.run([*run_as, sys.executable, "-m", "foveal.cli", *RUN], capture_output=True, text=True)
-    if "No module named" in done.stderr or "Permission denied: '/" in done.stderr:
-        pytest.skip("the package cannot be read by another user")
-    assert done.returncode == BAD_SETUP
-    assert "cannot write to out: Permission denied" in done.stderr
-    assert "Traceback" not in done.stderr
+    (here / "out").mkdir(mode=0o555)
+    before = os.geteuid()
+    try:
+        if before == 0:
+            os.seteuid(65534)  # root writes everywhere
+        code, _, told = foveal(*RUN)
+    finally:
+        os.seteuid(before)
+    assert (code, told) == (BAD_SETUP, "foveal: cannot write to out: Permission denied\n")
 
 
 # --- bad pictures --------------------------------------------------------------------------------------------------
@@ -227,8 +226,8 @@ def wait_for_calls(process: subprocess.Popen[str], folder: Path, count: int) -> 
 
 @pytest.fixture
 def whole(foveal: Say, here: Path) -> tuple[int, bytes]:
-    """Return what an undisturbed run on 40 pictures pays and makes."""
-    make_pictures(here / "photos", 40)
+    """Return what an undisturbed run on 20 pictures pays and makes."""
+    make_pictures(here / "photos", 20)
     summary = json.loads(foveal(*RUN, "--json", "-o", "whole")[1])
     return summary["calls"]["made"], (here / "whole" / "rows.jsonl").read_bytes()
 
@@ -240,13 +239,10 @@ def continues(foveal: Say, here: Path, whole: tuple[int, bytes]) -> bool:
     return code == 0 and (here / "out" / "rows.jsonl").read_bytes() == whole[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_one_signal_waits_for_what_is_paid(
-    foveal: Say, here: Path, whole: tuple[int, bytes], number: signal.Signals
-) -> None:
+def test_sigterm_waits_for_what_is_paid(foveal: Say, here: Path, whole: tuple[int, bytes]) -> None:
     process = start(*RUN)
     wait_for_calls(process, here / "out", 20)
-    process.send_signal(number)
+    process.send_signal(signal.SIGTERM)
     out, told = process.communicate(timeout=20)
     assert process.returncode == STOPPED
     assert "stopped on request; the same command continues it" in out + told
@@ -256,8 +252,7 @@ def test_one_signal_waits_for_what_is_paid(
 
 
 def test_a_second_signal_stops_at_once(foveal: Say, here: Path, whole: tuple[int, bytes]) -> None:
-    process = start(*RUN, delay=0.02, before="scripted.Scripted.send = (lambda send: hang(send))(scripted.Scripted.send)"
-                    if False else HANG)  # fmt: skip
+    process = start(*RUN, before=HANG)
     wait_for_calls(process, here / "out", 10)
     process.send_signal(signal.SIGINT)
     time.sleep(0.3)
@@ -317,7 +312,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))
 """
 
 
-@pytest.mark.parametrize("size", [4096, 100_000, 170_000, 230_000])
+@pytest.mark.parametrize("size", [4096, 100_000])
 def test_a_full_disk_is_told_and_continued(foveal: Say, here: Path, whole: tuple[int, bytes], size: int) -> None:
     process = start(*RUN, delay=0, before=FULL.format(size=size))
     out, told = process.communicate(timeout=40)
@@ -329,9 +324,9 @@ def test_a_full_disk_is_told_and_continued(foveal: Say, here: Path, whole: tuple
 
 @pytest.fixture
 def small_disk(here: Path) -> Iterator[Path]:
-    """Mount a file system of 300 kB; only root can."""
+    """Mount a file system of 200 kB; only root can."""
     (here / "out").mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(here / "out")]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(here / "out")]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("cannot mount")
     yield here / "out"
@@ -339,7 +334,7 @@ def small_disk(here: Path) -> Iterator[Path]:
 
 
 def test_a_disk_that_is_really_full(foveal: Say, here: Path, small_disk: Path) -> None:
-    make_pictures(here / "photos", 120)
+    make_pictures(here / "photos", 60)
     process = start(*RUN, delay=0)
     out, told = process.communicate(timeout=40)
     assert process.returncode == STOPPED, out + told
@@ -349,8 +344,8 @@ def test_a_disk_that_is_really_full(foveal: Say, here: Path, small_disk: Path) -
     subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
     code, out, _ = foveal(*RUN, "--json")
     summary = json.loads(out)
-    assert (code, summary["rows"]) == (0, 120)
-    assert summary["calls"]["made"] + before == 120 * 7
+    assert (code, summary["rows"]) == (0, 60)
+    assert summary["calls"]["made"] + before == 60 * 7
 
 
 # --- what is printed -----------------------------------------------------------------------------------------------
@@ -409,11 +404,21 @@ def test_a_reader_that_goes_away_is_no_error(foveal: Say) -> None:
     assert done.stderr == ""
 
 
+LISTS_MODULES = """
+import sys, foveal.cli
+try:
+    foveal.cli.main(["run", "--help"])
+except SystemExit:
+    print(*sys.modules, file=sys.stderr)
+"""
+
+
 def test_help_is_quick() -> None:
-    code = "import sys, foveal.cli\ntry: foveal.cli.main(['run', '--help'])\nexcept SystemExit: pass\nprint(*sys.modules, file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", LISTS_MODULES], capture_output=True, text=True, check=True)
     assert "--max-calls" in done.stdout
-    assert not {"pydantic", "aiohttp", "jinja2", "PIL", "rich", "numpy", "yaml", "orjson"} & set(done.stderr.split())
+    slow = {"pydantic", "aiohttp", "jinja2", "PIL", "rich", "numpy", "yaml", "orjson", "asyncio"}
+    assert "foveal.cli" in done.stderr.split()
+    assert not slow & set(done.stderr.split())
 
 
 def test_no_secret_reaches_the_run_folder(foveal: Say, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,7 +431,3 @@ def test_no_secret_reaches_the_run_folder(foveal: Say, here: Path, monkeypatch: 
     assert secret not in out + told + "".join(foveal("show")[1:])
     for path in [*(here / "out").rglob("*"), *(here / "other").rglob("*")]:
         assert path.is_dir() or secret.encode() not in path.read_bytes(), path
-
-
-def test_limits_of_files_are_restored() -> None:
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] in (resource.RLIM_INFINITY, -1)

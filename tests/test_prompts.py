@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import oasis_answers
 
 import foveal
+from conftest import oasis_answers
 from foveal.errors import RecipeError
 from foveal.models.scripted import Scripted, words_of
 from foveal.models.wire import Request

@@ -113,7 +113,7 @@ def test_a_recipe_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="cannot read"):
         read_recipe(tmp_path / "nope.yaml")
     (tmp_path / "r.yaml").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(RecipeError, match="cannot read|not YAML"):
+    with pytest.raises(RecipeError, match=r"cannot read|not YAML"):
         read_recipe(tmp_path / "r.yaml")
 
 

@@ -7,11 +7,12 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foveal import __version__
-from foveal.errors import FovealError, RecipeError, RunStopped, nearest
+from foveal.errors import DiskFull, FovealError, RecipeError, RunStopped, nearest
 
 if TYPE_CHECKING:
     from foveal.data import Source
@@ -268,7 +269,9 @@ def _go(args: argparse.Namespace, plan: Plan, source: Source, quiet: bool) -> Ru
     finished = wait(run_plan(plan, source, folder, args.store, None if quiet else LiveDisplay))
     if finished.state == "finished":
         finished.exports += [export_run(folder, name) for name in plan.recipe.export]
-    write_report(folder)
+    # Where the disk is full the run's own note tells it, and what to do.
+    with suppress(*(() if finished.state == "finished" else (DiskFull,))):
+        write_report(folder)
     return finished
 
 

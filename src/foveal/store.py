@@ -102,7 +102,9 @@ def connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
             db.close()
         if isinstance(error, StoreError):
             raise
-        raise StoreError(f"cannot open {path}: {error}; the folder must be writable and on a local disk") from error
+        raise StoreError(
+            f"cannot open {path}: {error}; the folder must be writable, on a local disk, and with room left"
+        ) from error
     if read_only:
         db.execute("PRAGMA query_only=1")
     return db

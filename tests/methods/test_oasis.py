@@ -98,55 +98,47 @@ def test_a_row_and_its_lineage(go: Callable[..., Run]) -> None:
 
 def test_who_sees_the_picture(go: Callable[..., Run]) -> None:
     vlm, llm = Judge(hook="A cup stands on a table.", kind="caption"), Judge(kind="caption")
-    go(Scripted([]), models={"vlm": vlm, "llm": llm}, samples=1)
+    go(Scripted([]), models={"vlm": vlm, "llm": llm})
     asked = Judge(), Judge()
     go(Scripted([]), 2, models={"vlm": asked[0], "llm": asked[1]})
-    shown = {
-        prompt_of(r)
-        for m in (vlm, llm, *asked)
-        for r in m.asked
-        if any(not isinstance(p, str) for p in r.messages[0].parts)
-    }
-    unseen = {prompt_of(r) for m in (vlm, llm, *asked) for r in m.asked} - shown
+    requests = [r for m in (vlm, llm, *asked) for r in m.asked]
+    shown = {prompt_of(r) for r in requests if any(not isinstance(p, str) for p in r.messages[0].parts)}
+    unseen = {prompt_of(r) for r in requests} - shown
     assert shown == {"hook", "grounded", "clarity", "solvable", "answer", "caption_true"}
     assert unseen == {"kind", "sensible", "caption_fluent", "caption_rich"}
     assert {prompt_of(r) for m in (llm, asked[1]) for r in m.asked} == unseen
 
 
-ENDS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, int]]] = [
-    ("garbled", {"hook": "??? ### !!!"}, {}, {"hook": 1}),
-    ("garbled", {"hook": "<|im_end|><|im_end|>"}, {}, {"hook": 1}),
-    ("garbled", {"hook": ""}, {}, {"hook": 1}),
-    ("a caption, not an instruction", {"kind": "caption"}, {"captions": False}, {"hook": 1, "kind": 1}),
-    ("caption: not fluent enough", {"kind": "caption", "caption_fluent": "3"}, {}, {"hook": 1, "kind": 1, "caption_fluent": 1}),
-    ("caption: not rich enough", {"kind": "caption", "caption_rich": "3"}, {},
-     {"hook": 1, "kind": 1, "caption_fluent": 1, "caption_rich": 1}),
+JUDGED = "hook kind sensible grounded clarity solvable"
+ENDS: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("garbled", {"hook": "??? ### !!!"}, {}, "hook"),
+    ("garbled", {"hook": "<|im_end|><|im_end|>"}, {}, "hook"),
+    ("garbled", {"hook": ""}, {}, "hook"),
+    ("a caption, not an instruction", {"kind": "caption"}, {"captions": False}, "hook kind"),
+    ("caption: not fluent enough", {"kind": "caption", "caption_fluent": "3"}, {}, "hook kind caption_fluent"),
+    ("caption: not rich enough", {"kind": "caption", "caption_rich": "3"}, {}, "hook kind caption_fluent caption_rich"),
     ("caption: not true enough", {"kind": "caption", "caption_true": "3"}, {},
-     {"hook": 1, "kind": 1, "caption_fluent": 1, "caption_rich": 1, "caption_true": 1}),
+     "hook kind caption_fluent caption_rich caption_true"),
     ("no instruction could be taken out", {"hook": "A cup. Fine.", "extract": '{"instructions": [" "]}'}, {},
-     {"hook": 1, "kind": 1, "extract": 1}),
-    ("instruction: not sensible", {"sensible": "4"}, {}, {"hook": 1, "kind": 1, "sensible": 1}),
-    ("instruction: not grounded in the picture", {"grounded": "4"}, {}, {"hook": 1, "kind": 1, "sensible": 1, "grounded": 1}),
-    ("instruction: unclear", {"clarity": "2"}, {}, {"hook": 1, "kind": 1, "sensible": 1, "grounded": 1, "clarity": 1}),
-    ("instruction: not solvable from the picture", {"solvable": "2"}, {},
-     {"hook": 1, "kind": 1, "sensible": 1, "grounded": 1, "clarity": 1, "solvable": 1}),
-    ("instruction: weak on clarity and solvability together", {"clarity": "3", "solvable": "3"}, {},
-     {"hook": 1, "kind": 1, "sensible": 1, "grounded": 1, "clarity": 1, "solvable": 1}),
-    ("answer: cut off at its token limit", {"answer": Reply("A cu", "length")}, {},
-     {"hook": 1, "kind": 1, "sensible": 1, "grounded": 1, "clarity": 1, "solvable": 1, "answer": 1}),
-    ("answer: rated low", {"answer_good": "3"}, {"answer": 4},
-     {"hook": 1, "kind": 1, "sensible": 1, "grounded": 1, "clarity": 1, "solvable": 1, "answer": 1, "answer_good": 1}),
+     "hook kind extract"),
+    ("instruction: not sensible", {"sensible": "4"}, {}, "hook kind sensible"),
+    ("instruction: not grounded in the picture", {"grounded": "4"}, {}, "hook kind sensible grounded"),
+    ("instruction: unclear", {"clarity": "2"}, {}, "hook kind sensible grounded clarity"),
+    ("instruction: not solvable from the picture", {"solvable": "2"}, {}, JUDGED),
+    ("instruction: weak on clarity and solvability together", {"clarity": "3", "solvable": "3"}, {}, JUDGED),
+    ("answer: cut off at its token limit", {"answer": Reply("A cu", "length")}, {}, f"{JUDGED} answer"),
+    ("answer: rated low", {"answer_good": "3"}, {"answer": 4}, f"{JUDGED} answer answer_good"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("reason", "said", "knobs", "calls"), ENDS, ids=[f"{e[0]}-{n}" for n, e in enumerate(ENDS)])
 def test_every_reason_ends_a_record_as_early_as_it_can(
-    go: Callable[..., Run], reason: str, said: dict[str, Any], knobs: dict[str, Any], calls: dict[str, int]
+    go: Callable[..., Run], reason: str, said: dict[str, Any], knobs: dict[str, Any], calls: str
 ) -> None:
     model = Judge(**said)
     run = go(model, 3, **knobs)
     assert (dict(run.progress.dropped), run.rows) == ({reason: 3}, 0)
-    assert model.counts() == {name: 3 * n for name, n in calls.items()}
+    assert model.counts() == dict.fromkeys(calls.split(), 3)
 
 
 def test_every_reason_in_the_code_is_reached() -> None:

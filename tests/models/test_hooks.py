@@ -277,7 +277,7 @@ def test_llamacpp_by_its_native_route() -> None:
     reply = hooked(server)
     assert (reply.text, reply.finish, reply.tokens_out, reply.model) == ("Where is it?", "stop", 4, "m")
     sent = native[-1]
-    assert sent["prompt"]["prompt_string"] == f"<|im_start|>user\n{MARKER}"
+    assert sent["prompt"]["prompt_string"] == f"<|im_start|>user\n{MARKER}\n"
     assert sent["prompt"]["multimodal_data"] == [base64.b64encode(PIXEL.data()).decode()]
     assert (sent["n_predict"], sent["temperature"]) == (30, 1.0) and "<|im_end|>" in sent["stop"]
 

@@ -402,7 +402,7 @@ def test_servers_are_told_apart(owned_by: str, paths: dict[str, Any], server: st
 
 def test_a_server_that_is_down_is_one_sentence() -> None:
     with pytest.raises(
-        ModelSetupError, match=r"no server answers at http://127.0.0.1:9/v1: start it, or correct the url"
+        ModelSetupError, match=r"no server answers at http://127.0.0.1:9/v1 \(connection refused\): start it, or"
     ):
         run(opened_url("http://127.0.0.1:9"))
 
@@ -424,6 +424,12 @@ async def opened_url(url: str) -> None:
 def test_a_wrong_address_or_key_is_a_setup_error(listed: Any, message: str) -> None:
     with pytest.raises(ModelSetupError, match=message):
         opened(Server(list_models=listed))
+
+
+def test_a_server_whose_list_is_broken_is_used_all_the_same() -> None:
+    assert opened(Server(list_models=lambda: error(500, "no cache folder")), model="m")[0] == "m"
+    with pytest.raises(ModelSetupError, match="lists no models; name one"):
+        opened(Server(list_models=lambda: error(500, "no cache folder")))
 
 
 def test_no_api_at_the_address() -> None:

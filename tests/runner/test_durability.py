@@ -286,3 +286,18 @@ def test_pictures_that_a_step_makes_are_kept(pictures: Pictures, tmp_path: Path)
         assert record.images[1].source == f"blob:{record.images[1].digest}"
         assert record.images[1].data() == record.images[0].data() + b"more"
     assert run.rows == again.rows == 3
+
+
+@pytest.mark.parametrize(
+    "steps", [["oasis", "dedup"], ["near_pictures", "oasis"], ["near_pictures"], ["oasis", "dedup", "again"]]
+)
+def test_counts_with_table_steps(steps: list[str], pictures: Pictures, tmp_path: Path, oasis_model: Scripted) -> None:
+    mine = tmp_path / "again.py"
+    mine.write_text(
+        "from foveal import Record\nasync def again(row: Record) -> Record:\n    return row.make(row.body)\n"
+    )
+    named = [f"{mine}:again" if step == "again" else step for step in steps]
+    run = foveal.run({"name": "t", "steps": named}, pictures(20), model=oasis_model, out=tmp_path / "out")
+    assert run.progress.done == 20
+    assert adds_up(run, 20)
+    assert run.rows == len(rows(tmp_path / "out"))

@@ -10,8 +10,8 @@ from foveal.steps.text import circling, garbled, one_sentence, plain, sentences
 
 FINE = ["What is this?", "Count 3 birds", "这是什么？", "Что здесь изображено?", "Is it red, or (perhaps) blue?",
         "هل هذا قط؟", "a b", "5 + 3"]  # fmt: skip
-GARBLED = ["", " ", "?", "x", "??? !!! ###", "]]]]]] a", "What is \ufffd this", "\\\\\\\\ // --", "the cat the cat " * 20,
-           "la " * 30, "🙂🙂🙂"]  # fmt: skip
+GARBLED = ["", " ", "?", "x", "??? !!! ###", "]]]]]] a", "What is \ufffd this", "\\\\\\\\ // --", "🙂🙂🙂",
+           "the cat the cat " * 20, "la " * 30]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", FINE)
@@ -25,7 +25,8 @@ def test_no_texts(text: str) -> None:
 
 
 def test_a_list_is_not_going_round_in_circles() -> None:
-    assert not circling("the first is red and the second is blue and the third is green and so on it goes".split())
+    list_ = "the first is red and the second is blue and the third is green and so on it goes"
+    assert not circling(list_.split())
     assert circling(("what is the colour of it " * 6).split())
 
 

@@ -327,6 +327,8 @@ class LlamaCppHook:
         key = orjson.dumps(messages).decode()
         if (prefix := self._prefixes.get(key)) is None:
             prefix = split(await self.render(endpoint, messages, SENTINEL, False))[0]
+            if prefix.endswith(self.marker):
+                prefix += "\n"  # the server aborts, with everyone's requests, on a prompt that ends in a picture
             if len(self._prefixes) < 256:
                 self._prefixes[key] = prefix
         return self.read(await self.post(endpoint, prefix, pictures(request), request, url))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import aiohttp
@@ -92,7 +92,7 @@ class OpenAIBackend:
                     raise error
                 if error is not None:
                     self._gone(endpoint)
-            self._agree()
+            self._agree(found)
         except BaseException:
             await self.close()
             raise
@@ -108,14 +108,14 @@ class OpenAIBackend:
         if self._hooking:
             endpoint.hook = await open_hook(endpoint, self._spec)
 
-    def _agree(self) -> None:
+    def _agree(self, found: Sequence[object]) -> None:
         """Settle on one model that all living endpoints serve.
 
         Raises:
             ModelSetupError: none is alive, or they serve different ones.
         """
         if not (living := [e for e in self.endpoints if e.alive]):
-            where = ", ".join(e.name for e in self.endpoints)
+            where = ", ".join(f"{e.name} ({why})" for e, why in zip(self.endpoints, found, strict=True))
             raise ModelSetupError(f"no server answers at {where}: start it, or correct the url")
         if len(names := {e.model for e in living}) > 1:
             raise ModelSetupError(f"the urls of one role serve different models ({', '.join(sorted(names))})")

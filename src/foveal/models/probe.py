@@ -22,6 +22,7 @@ TELLTALES = (
     ("tgi", "info"),
 )
 """Paths under the root that only this kind of server has."""
+AWAY = (502, 503, 504)
 LISTS_LOOSELY = ("ollama", "gemini", "hosted", "openrouter", "transformers", "unknown", "tgi", "llamacpp")
 """Servers that answer to more names than they list."""
 
@@ -50,7 +51,7 @@ async def _models(endpoint: Endpoint) -> list[Any]:
     except Fault as fault:
         if fault.status in (401, 402, 403):
             raise ModelSetupError(f"{endpoint.name} refuses the key ({fault.status}): {_key_hint(endpoint)}") from None
-        if fault.status in (404, 405):
+        if fault.status in (404, 405, 500, 501):
             return await _nothing_listed(endpoint)
         if fault.status in (400, 422):
             raise ModelSetupError(f"{endpoint.name} answers {fault.status}: {fault.detail}") from None
@@ -108,9 +109,9 @@ def _numbers(answer: Any) -> tuple[int, ...]:
 
 
 async def answers(endpoint: Endpoint) -> bool:
-    """Whether anybody is there: any answer that is no server error will do."""
+    """Whether anybody is there: any answer will do but a gateway's that nobody is."""
     try:
         await endpoint.get("models")
     except Fault as fault:
-        return 0 < fault.status < 500 or fault.cause in ("not JSON", "reply too large")
+        return fault.status not in (0, *AWAY) or fault.cause in ("not JSON", "reply too large")
     return True

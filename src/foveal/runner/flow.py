@@ -60,7 +60,7 @@ class Progress:
 
 @dataclass
 class Flow:
-    """Carries records through the row steps of one stage; `first` tells that no step has seen them before."""
+    """Carries records through the row steps of one stage; `first` tells that no row step has seen them before."""
 
     store: Store
     steps: Sequence[Bound]
@@ -131,7 +131,8 @@ class Flow:
         except RunStopped as stop:
             self.stopped = self.progress.meter.stop = self.stopped or stop
             return
-        self._count(outcome, rows)
+        if self.first:
+            self._count(outcome, rows)
 
     def _count(self, outcome: Outcome, rows: int) -> None:
         p = self.progress

