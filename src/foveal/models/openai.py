@@ -13,7 +13,7 @@ import aiohttp
 from foveal.errors import ModelFailed, ModelSetupError, Unreachable, nearest
 from foveal.models import probe
 from foveal.models.dialect import SERVERS, Dialect
-from foveal.models.endpoint import LOST_BEFORE_DEAD, Endpoint
+from foveal.models.endpoint import IDLE_SECONDS, LOST_BEFORE_DEAD, Endpoint
 from foveal.models.gate import Gate
 from foveal.models.hooks import open_hook
 from foveal.models.limits import Limiter, Outcome, Ticket
@@ -22,8 +22,6 @@ from foveal.models.spec import ModelSpec
 from foveal.models.wire import Reply, Request
 from foveal.record import Image, digest
 
-IDLE_SECONDS = 4.0
-"""Connections idle for longer are not used again; many servers close theirs after 5 s."""
 BACKOFF, BACKOFF_TOP = 0.25, 20.0
 
 
@@ -139,6 +137,8 @@ class OpenAIBackend:
         """Let go of all connections."""
         for task in self._revivals:
             task.cancel()
+        for endpoint in self.endpoints:
+            endpoint.close()
         if self._http is not None:
             await self._http.close()
 
