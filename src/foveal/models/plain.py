@@ -1,6 +1,6 @@
 """HTTP/1.1 in the clear, which is what a model's own server speaks: one request after another on each kept connection.
 
-A request costs a fifth of the time it takes aiohttp, which carries everything else (TLS, proxies).
+Less work for each request than a general client; aiohttp carries everything else (TLS, proxies). See decision 005.
 """
 
 from __future__ import annotations
