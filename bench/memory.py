@@ -12,7 +12,8 @@ from foveal.data import Source
 from foveal.models.scripted import Scripted
 from foveal.recipe import Recipe, bind, with_backends
 from foveal.record import Image
-from foveal.runner.local import run_plan, wait
+from foveal.runner.local import run_plan
+from foveal.runner.waiting import wait
 from foveal.view.report import write_report
 
 
