@@ -28,6 +28,7 @@ from foveal.runner.folder import (
     load_rows,
     meter_json,
     write,
+    write_rows,
 )
 from foveal.runner.stages import Session, carry
 from foveal.runner.waiting import signals, wait
