@@ -240,3 +240,14 @@ def test_dhash_finds_the_same_picture():
     assert (hashes[0] ^ hashes[1]).bit_count() <= 6
     assert (hashes[0] ^ picture.dhash(saved(other, "PNG"))).bit_count() > 10
     assert 0 <= hashes[0] < 2**64
+
+
+def test_what_is_plain_at_a_glance_passes_unchanged() -> None:
+    turned = Pillow.Exif()
+    turned[274] = 6
+    plain = [saved(drawn(mode), kind) for mode in ("RGB", "L") for kind in ("jpeg", "png")]
+    work = [saved(drawn("CMYK"), "jpeg"), saved(drawn(), "jpeg", exif=turned), saved(drawn("RGBA"), "png")]
+    work += [saved(drawn(), "tiff"), b"", b"\xff\xd8"]
+    assert [picture.at_a_glance(data) for data in plain] == [True] * 4
+    assert [picture.at_a_glance(data) for data in work] == [False] * 6
+    assert all(picture.encode(data)[1] == data for data in plain)

@@ -17,7 +17,8 @@ from foveal.errors import DiskFull, FovealError, RecipeError, RunStopped, neares
 if TYPE_CHECKING:
     from foveal.data import Source
     from foveal.recipe import Plan
-    from foveal.runner.local import Exported, Run
+    from foveal.runner.folder import Exported
+    from foveal.runner.local import Run
 
 STOPPED, BAD_SETUP, ALL_FAILED = 3, 2, 1
 """Exit codes beside 0: stopped and can be continued; nothing was paid; every record failed."""
@@ -259,7 +260,9 @@ def _run(args: argparse.Namespace, extra: Sequence[str]) -> int:
 
 
 def _go(args: argparse.Namespace, plan: Plan, source: Source, quiet: bool) -> Run:
-    from foveal.runner.local import export_run, run_plan, wait
+    from foveal.runner.folder import export_run
+    from foveal.runner.local import run_plan
+    from foveal.runner.waiting import wait
     from foveal.view.live import LiveDisplay
     from foveal.view.report import write_report
 
@@ -308,7 +311,8 @@ def _tell(finished: Run, summed: Any) -> None:
 
 
 def _preview(args: argparse.Namespace, extra: Sequence[str]) -> int:
-    from foveal.runner.local import run_plan, wait
+    from foveal.runner.local import run_plan
+    from foveal.runner.waiting import wait
     from foveal.view import preview
 
     plan, _ = _plan(args, extra)
@@ -344,7 +348,7 @@ def _show(args: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _export(args: argparse.Namespace, _: Sequence[str]) -> int:
-    from foveal.runner.local import export_run
+    from foveal.runner.folder import export_run
 
     names = [n.strip() for n in args.to.split(",") if n.strip()]
     _check_exports(names)

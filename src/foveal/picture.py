@@ -381,6 +381,16 @@ def encode(data: bytes, max_pixels: int | None = None, *, keep: Collection[str] 
     return _encoded(image)
 
 
+def at_a_glance(data: bytes) -> bool:
+    """Tell, in microseconds, whether `encode` would surely pass the bytes on without decoding them."""
+    try:
+        if data.startswith(b"\xff\xd8"):
+            return _simple_jpeg(data)
+        return data.startswith(b"\x89PNG") and data[24] == 8 and data[25] in (0, 2)
+    except (IndexError, struct.error):
+        return False
+
+
 def _plain(data: bytes, info: Info) -> bool:
     """Whether any decoder's plain reading of the bytes equals ours."""
     if info.frames > 1 or info.format in ("tiff", "bmp"):
@@ -391,10 +401,31 @@ def _plain(data: bytes, info: Info) -> bool:
         if depth != 8 or colour not in (0, 2, 6) or b"tRNS" in head or b"eXIf" in data or b"rientation" in head:
             return False
         return colour != 6 or _opaque(_load(_open(data, "png"), "png"))
+    if info.format == "jpeg" and _simple_jpeg(data):
+        return True
     image = _open(data, info.format)
     if info.format == "jpeg" and getattr(image, "bits", 8) != 8:
         return False
     return image.mode in ("L", "RGB") and "transparency" not in image.info and _orientation(image) == 1
+
+
+def _simple_jpeg(data: bytes) -> bool:
+    """Whether it is 8 bits deep, grey or in three colours, and says nothing of orientation or of other colours.
+
+    This is what `_plain` asks of Pillow, at a tenth of the time, for the most usual of pictures.
+    """
+    at = 2
+    while (marker := data[at + 1]) != 0xDA:
+        if data[at] != 0xFF or marker in (0xE1, 0xEE, 0xFF):  # EXIF or XMP, Adobe, padding
+            return False
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and (data[at + 4], data[at + 9]) not in _PLAIN:
+            return False
+        at += 2 + int(struct.unpack_from(">H", data, at + 2)[0])
+    return True
+
+
+_PLAIN = ((8, 1), (8, 3))
+"""Bits and components of a plain JPEG."""
 
 
 def _opaque(image: Pillow.Image) -> bool:

@@ -85,6 +85,11 @@ class Image:
             self._url = b"data:" + mime.encode() + b";base64," + base64.b64encode(data)
         return self._url
 
+    @property
+    def encoded(self) -> bool:
+        """Whether `data_url` has been made already."""
+        return self._url is not None
+
     def __repr__(self) -> str:
         return f"Image({self.digest[:8]}, {self.source})"
 

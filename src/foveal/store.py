@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -92,7 +92,7 @@ def connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
         raise StoreError(f"{path.parent} is not a run folder: it has no {path.name}")
     db = None
     try:
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10, cached_statements=256)
         db.execute("PRAGMA synchronous=NORMAL")
         _check_ours(db, path)
         db.execute("PRAGMA journal_mode=WAL")
@@ -171,9 +171,8 @@ class _Writer(threading.Thread):
     def _commit(self, batch: list[_Write]) -> Exception | None:
         try:
             self.db.execute("BEGIN IMMEDIATE")
-            for statements, _ in batch:
-                for sql, values in statements:
-                    self.db.execute(sql, values)
+            for sql, rows in _in_bulk(statement for statements, _ in batch for statement in statements):
+                self.db.execute(sql, rows)
             self.db.execute("COMMIT")
         except Exception as error:  # whatever it is: those who wait must hear of it
             self.broken = DiskFull(f"the store cannot be written ({error}); make room, then run the same command again")
@@ -192,6 +191,31 @@ class _Writer(threading.Thread):
                 waits.set()
         for loop, futures in waiting.items():
             loop.call_soon_threadsafe(_resolve, futures, error)
+
+
+def _in_bulk(statements: Iterable[Statement]) -> Iterator[Statement]:
+    """Yield the same work in fewer statements: rows for one table go together, as each statement gives up the GIL.
+
+    What is not an insert waits for the inserts before it, and those after it wait for it.
+    """
+    waiting: dict[str, list[Sequence[Any]]] = {}
+    for sql, values in statements:
+        if sql in _INSERTS:
+            rows = waiting.setdefault(sql, [])
+            rows.append(values)
+            if len(rows) == _BULK:
+                yield _many(sql, rows)
+                rows.clear()
+        else:
+            yield from (_many(*each) for each in waiting.items() if each[1])
+            waiting.clear()
+            yield sql, values
+    yield from (_many(*each) for each in waiting.items() if each[1])
+
+
+def _many(sql: str, rows: Sequence[Sequence[Any]]) -> Statement:
+    more = f",{sql[sql.rindex('(') :]}" * (len(rows) - 1)
+    return sql + more, [value for row in rows for value in row]
 
 
 def _resolve(futures: list[asyncio.Future[None]], error: Exception | None) -> None:
@@ -236,6 +260,9 @@ _CALL = f"INSERT OR IGNORE INTO calls VALUES ({','.join('?' * 14)})"  # noqa: S6
 _RECORD = f"INSERT OR REPLACE INTO records VALUES ({','.join('?' * 9)})"  # noqa: S608
 _UNIT = f"INSERT OR REPLACE INTO units VALUES ({','.join('?' * 8)})"  # noqa: S608
 _IMAGE = "INSERT OR REPLACE INTO images VALUES (?,?)"
+_INSERTS = frozenset((_CALL, _RECORD, _UNIT, _IMAGE))
+_BULK = 32
+"""Rows of one statement at most; each number of rows is a statement of its own for SQLite to prepare."""
 
 
 class Store:
@@ -266,6 +293,7 @@ class Store:
             self._paid = _Paid(self._read, self._writer) if shared is None else _open_paid(shared)
             self._locks = opening.pop_all()
         self.claimed: set[int] = set()
+        self.new: bool = not self._read.execute("SELECT EXISTS (SELECT 1 FROM units)").fetchone()[0]
         self.run: int = self._read.execute("SELECT coalesce(max(run),0)+1 FROM runs").fetchone()[0]
 
     # what was paid for
@@ -273,6 +301,11 @@ class Store:
     def recall(self, record: str) -> dict[tuple[bytes, int], str]:
         """Return every remembered reply of one record, keyed by (request digest, take)."""
         return self._paid.recall(record)
+
+    @property
+    def nothing_paid(self) -> bool:
+        """Whether no call was remembered when the store was opened."""
+        return self._paid.new
 
     async def remember(self, call: Call) -> None:
         """Write one call; when this returns it survives the process."""
@@ -292,6 +325,8 @@ class Store:
 
     def decided(self, step: str, record: str) -> tuple[str, Outcome] | None:
         """Return what a record was last decided under at a step, and how it ended."""
+        if self.new:
+            return None
         sql = "SELECT fingerprint, status, reason, detail, raw FROM units WHERE step=? AND record=?"
         row = self._read.execute(sql, (step, record)).fetchone()
         return (row[0], Outcome(*row[1:])) if row else None
@@ -316,12 +351,20 @@ class Store:
         return [(_IMAGE, (i.digest, i.source)) for i in record.images]
 
     def outcome_rows(
-        self, step: str, parent: Record, children: Sequence[Record], outcome: Outcome, fingerprint: str
+        self, step: str, parent: Record, children: Sequence[Record], outcome: Outcome, fingerprint: str, again: bool
     ) -> list[Statement]:
-        """Return the statements that write a record's children and its status, to be written as one."""
-        rows: list[Statement] = [("DELETE FROM records WHERE parent=? AND step=?", (parent.id, step))]
+        """Return the statements that write a record's children and its status, to be written as one.
+
+        Args:
+            again: it was decided before, and what it had then goes.
+        """
+        rows: list[Statement] = []
+        if again:
+            rows.append(("DELETE FROM records WHERE parent=? AND step=?", (parent.id, step)))
         for n, child in enumerate(children):
-            rows += [*self._image_rows(child), (_RECORD, self._row(child, 0, n))]
+            if child.images is not parent.images:
+                rows += self._image_rows(child)
+            rows.append((_RECORD, self._row(child, 0, n)))
         rows.append(self.unit_row(step, parent.id, outcome, fingerprint))
         return rows
 
@@ -424,6 +467,7 @@ class _Paid:
 
     def __init__(self, read: sqlite3.Connection, writer: _Writer) -> None:
         self._read, self.writer = read, writer
+        self.new: bool = not read.execute("SELECT EXISTS (SELECT 1 FROM calls)").fetchone()[0]
 
     def recall(self, record: str) -> dict[tuple[bytes, int], str]:
         rows = self._read.execute("SELECT digest, take, reply FROM calls WHERE record=?", (record,))

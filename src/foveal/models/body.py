@@ -28,7 +28,7 @@ def values(fields: Mapping[str, Any]) -> bytes:
 
 
 def part(piece: str | Image, url: URL) -> tuple[bytes, ...]:
-    """Return one part of a message's content, in pieces: a picture is copied once only, when the whole is joined."""
+    """Return one part of a message's content, in pieces: a picture is large, and need not be copied."""
     if isinstance(piece, str):
         return b'{"type":"text","text":', text(piece), b"}"
     return b'{"type":"image_url","image_url":{"url":"', url(piece), b'"}}'
@@ -49,8 +49,8 @@ def message(said: Message, url: URL, open_turn: bool = False) -> list[bytes]:
     return pieces
 
 
-def chat(model: str, request: Request, fields: Mapping[str, Any], url: URL) -> bytes:
-    """Return the body of a chat completion request."""
+def chat(model: str, request: Request, fields: Mapping[str, Any], url: URL) -> list[bytes]:
+    """Return the body of a chat completion request, in pieces."""
     last = len(request.messages) - 1
     pieces = [b'{"model":' + text(model) + b',"messages":[']
     for i, said in enumerate(request.messages):
@@ -58,4 +58,4 @@ def chat(model: str, request: Request, fields: Mapping[str, Any], url: URL) -> b
             pieces.append(b",")
         pieces.extend(message(said, url, request.open_turn and i == last))
     pieces.append(b"]," + values(fields) + b"}" if fields else b"]}")
-    return b"".join(pieces)
+    return pieces

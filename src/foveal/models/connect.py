@@ -66,7 +66,7 @@ def _encoder(max_pixels: int | None) -> Callable[[bytes], tuple[str, bytes]]:
 
 def _small() -> Backend:
     try:
-        from foveal.models.small import Small  # type: ignore[import-not-found]
+        from foveal.models.small import Small
     except ImportError as error:
         raise MissingExtra("the embedded model", "small") from error
     backend: Backend = Small()

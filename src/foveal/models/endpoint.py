@@ -14,7 +14,7 @@ import orjson
 from yarl import URL as Url
 
 from foveal.errors import ModelSetupError
-from foveal.models import body, reading
+from foveal.models import body, plain, reading
 from foveal.models.dialect import HOSTS, Dialect, suspects
 from foveal.models.limits import Limiter
 from foveal.models.reading import Fault
@@ -22,6 +22,8 @@ from foveal.models.wire import Reply, Request
 
 REPLY_LIMIT = 4 * 2**20
 """Bytes of a reply that are read; no model says more than this."""
+IDLE_SECONDS = 4.0
+"""Connections idle for longer are not used again; many servers close theirs after 5 s."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 LOST_BEFORE_DEAD = 4
 
@@ -72,6 +74,11 @@ class Endpoint:
         self.lost = 0
         self.hook: Hook | None = None
         self._http: aiohttp.ClientSession | None = None
+        clear = self._base.scheme == "http" and self._proxy is None
+        self._pool = (
+            plain.Pool(self._base.raw_host or "", self._base.port or 80, IDLE_SECONDS, REPLY_LIMIT) if clear else None
+        )
+        self._head = _head(self._base, self._headers)
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name})"
@@ -79,6 +86,11 @@ class Endpoint:
     def attach(self, http: aiohttp.ClientSession) -> None:
         """Use this session from now on."""
         self._http = http
+
+    def close(self) -> None:
+        """Let go of the connections of its own."""
+        if self._pool is not None:
+            self._pool.close()
 
     def route(self, path: str, root: bool = False) -> Url:
         """Return the URL of a path under the base; under the server's root for those that are not of /v1."""
@@ -93,8 +105,10 @@ class Endpoint:
 
     # --- exchanges ---
 
-    async def exchange(self, url: Url, data: bytes | None, timeout: aiohttp.ClientTimeout | None = None) -> bytes:
-        """POST `data` (GET when None) and return the body of a good answer.
+    async def exchange(
+        self, url: Url, data: bytes | list[bytes] | None, timeout: aiohttp.ClientTimeout | None = None
+    ) -> bytes:
+        """POST `data` (whole or in pieces; GET when None) and return the body of a good answer.
 
         Raises:
             Fault: anything else.
@@ -102,6 +116,9 @@ class Endpoint:
         assert self._http is not None, "open() first"
         method = "GET" if data is None else "POST"
         try:
+            if data is not None and self._pool is not None:
+                pieces = data if isinstance(data, list) else [data]
+                return await self._in_the_clear(self._pool, url, pieces, timeout or self._timeout)
             async with self._http.request(
                 method, url, data=_payload(data), headers=self._headers, timeout=timeout or self._timeout,
                 allow_redirects=False, proxy=self._proxy,
@@ -114,6 +131,20 @@ class Endpoint:
             raise
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise _lost(error) from None
+
+    async def _in_the_clear(
+        self, pool: plain.Pool, url: Url, data: list[bytes], timeout: aiohttp.ClientTimeout
+    ) -> bytes:
+        head = self._head % url.raw_path_qs.encode()
+        try:
+            answer = await pool.post(head, data, timeout.total or 0.0)
+        except plain.TooLarge as error:
+            raise _too_large(error.args[0]) from None
+        except plain.NotThere as error:
+            raise Fault("dead", "connection refused", str(error)) from None
+        if answer.status != 200:
+            reading.check(answer.status, answer.headers, answer.body)
+        return answer.body
 
     async def get(self, path: str, root: bool = False, timeout: float = 5.0) -> Any:
         """Return the JSON value at a path.
@@ -201,6 +232,19 @@ def _parsed(url: str) -> Url:
     return given.with_path(path or "/v1", keep_query=True)
 
 
+def _head(base: Url, headers: Mapping[str, str]) -> bytes:
+    """Return the head of a POST request with a place for the path.
+
+    Raises:
+        ModelSetupError: a key holds what cannot be sent.
+    """
+    fields = {"Host": base.authority, "User-Agent": "foveal", "Accept": "*/*", **headers}
+    lines = [f"{name}: {value}" for name, value in fields.items()]
+    if any(c in line for line in lines for c in "\r\n\0"):
+        raise ModelSetupError("a model's key holds a line break")
+    return b"POST %b HTTP/1.1\r\n" + "".join(f"{line}\r\n" for line in lines).replace("%", "%%").encode()
+
+
 def _proxy(base: Url) -> Url | None:
     """Return the proxy the environment names for a host; never one for this machine."""
     host = base.host or ""
@@ -218,7 +262,8 @@ class _Bytes(aiohttp.BytesPayload):
         self._value, self._size = value, len(value)
 
 
-def _payload(data: bytes | None) -> bytes | _Bytes | None:
+def _payload(data: bytes | list[bytes] | None) -> bytes | _Bytes | None:
+    data = b"".join(data) if isinstance(data, list) else data
     return data if data is None or len(data) < 2**20 else _Bytes(data)
 
 
@@ -240,8 +285,12 @@ async def _read(answer: aiohttp.ClientResponse) -> bytes:
         pieces.append(piece)
         size += len(piece)
     answer.close()
-    start = b"".join(pieces)[: reading.RAW_KEPT].decode("utf-8", "replace")
-    raise Fault("wrong", "reply too large", f"more than {REPLY_LIMIT // 2**20} MB", raw=start)
+    raise _too_large(b"".join(pieces))
+
+
+def _too_large(start: bytes) -> Fault:
+    shown = start[: reading.RAW_KEPT].decode("utf-8", "replace")
+    return Fault("wrong", "reply too large", f"more than {REPLY_LIMIT // 2**20} MB", raw=shown)
 
 
 def _lost(error: Exception) -> Fault:

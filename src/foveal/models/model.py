@@ -145,6 +145,8 @@ def read_json(text: str) -> Any:
     Raises:
         BadShape: there is none.
     """
+    with suppress(orjson.JSONDecodeError):
+        return orjson.loads(text)
     fenced = re.findall(r"```(?:json)?(.*?)```", text, re.DOTALL)[:8]
     mended = _without_trailing_commas(text)
     for body in (text, mended, *fenced, *map(_without_trailing_commas, fenced)):

@@ -13,17 +13,16 @@ import aiohttp
 from foveal.errors import ModelFailed, ModelSetupError, Unreachable, nearest
 from foveal.models import probe
 from foveal.models.dialect import SERVERS, Dialect
-from foveal.models.endpoint import LOST_BEFORE_DEAD, Endpoint
+from foveal.models.endpoint import IDLE_SECONDS, LOST_BEFORE_DEAD, Endpoint
 from foveal.models.gate import Gate
 from foveal.models.hooks import open_hook
 from foveal.models.limits import Limiter, Outcome, Ticket
 from foveal.models.reading import Fault
 from foveal.models.spec import ModelSpec
 from foveal.models.wire import Reply, Request
+from foveal.picture import at_a_glance
 from foveal.record import Image, digest
 
-IDLE_SECONDS = 4.0
-"""Connections idle for longer are not used again; many servers close theirs after 5 s."""
 BACKOFF, BACKOFF_TOP = 0.25, 20.0
 
 
@@ -40,6 +39,7 @@ class OpenAIBackend:
             raise ModelSetupError(f"model {spec.model!r} needs a url, such as http://localhost:8000/v1")
         self._spec = spec
         self._model = spec.model
+        self._shrinks = spec.max_pixels is not None
         self._url = partial(Image.data_url, encode=encode) if spec.max_pixels is None else Shrunk(encode)
         self.endpoints = [self._endpoint(u) for u in spec.urls]
         self._gate = Gate(self.endpoints)
@@ -139,6 +139,8 @@ class OpenAIBackend:
         """Let go of all connections."""
         for task in self._revivals:
             task.cancel()
+        for endpoint in self.endpoints:
+            endpoint.close()
         if self._http is not None:
             await self._http.close()
 
@@ -151,6 +153,7 @@ class OpenAIBackend:
             ModelFailed: it cannot be answered.
             Unreachable: nobody has answered for `patience` seconds, or the key is no longer accepted.
         """
+        await self._encode_ahead(request)
         trial = Trial(self._spec.attempts, self._spec.patience)
         while True:
             endpoint, ticket = await self._gate.enter(request.priority)
@@ -165,6 +168,13 @@ class OpenAIBackend:
                 endpoint.lost = 0
                 self._gate.leave(endpoint, ticket, "ok", _kind(request, reply))
                 return reply
+
+    async def _encode_ahead(self, request: Request) -> None:
+        # Decoding a turned photograph or a TIFF takes longer than a hundred requests: not on the event loop.
+        for message in request.messages:
+            for part in message.parts:
+                if isinstance(part, Image) and not part.encoded and (self._shrinks or not at_a_glance(part.data())):
+                    await asyncio.to_thread(self._url, part)
 
     async def _after(self, fault: Fault, endpoint: Endpoint, ticket: Ticket, trial: Trial) -> None:
         """Leave the gate after a fault; return when it is time to try again, else raise."""

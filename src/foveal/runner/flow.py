@@ -60,7 +60,7 @@ class Progress:
 
 @dataclass
 class Flow:
-    """Carries records through the row steps of one stage."""
+    """Carries records through the row steps of one stage; `first` tells that no row step has seen them before."""
 
     store: Store
     steps: Sequence[Bound]
@@ -165,11 +165,13 @@ class Flow:
         children, outcome = await self._call(bound, seq, record)
         if made := _made(children):
             await asyncio.to_thread(self.store.keep_images, made)
-        await self.store.write_now(self.store.outcome_rows(bound.label, record, children, outcome, print_))
+        again = known is not None
+        await self.store.write_now(self.store.outcome_rows(bound.label, record, children, outcome, print_, again))
         return outcome, children
 
     async def _call(self, bound: Bound, seq: int, record: Record) -> tuple[list[Record], Outcome]:
-        remembered = self.store.recall(record.id)
+        new = self.first and bound is self.steps[0] and self.store.nothing_paid
+        remembered = {} if new else self.store.recall(record.id)
         now = Recording(self.store, self.progress.meter, record.id, bound.label, seq, remembered)
         noted: list[str] = []
         tokens = recording.set(now), notes.set(noted), scope.set(Scope(bound.label, self.seed))

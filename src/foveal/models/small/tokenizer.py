@@ -72,10 +72,7 @@ class Tokenizer:
     def _merge(self, word: str) -> tuple[int, ...]:
         pieces = [self._letters[b] for b in word.encode("utf-8", "replace")]
         while len(pieces) > 1:
-            ranked = [
-                (self._rank.get(pair, len(self._rank)), i)
-                for i, pair in enumerate(pairwise(pieces))
-            ]
+            ranked = [(self._rank.get(pair, len(self._rank)), i) for i, pair in enumerate(pairwise(pieces))]
             rank, i = min(ranked)
             if rank == len(self._rank):
                 break
