@@ -185,7 +185,8 @@ def kinds(bench: Bench) -> float:
 
 
 OPENINGS = [
-    "Is", "Are", "Can", "Does", "What", "Which", "Where", "How", "Name", "Tell", "List", "Count", "Describe", "Write", "Give",
+    "Is", "Are", "Can", "Does", "What", "Which", "Where", "How", "Name", "Tell", "List", "Count", "Describe", "Write",
+    "Give",
 ]  # fmt: skip
 
 

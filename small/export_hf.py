@@ -3,8 +3,9 @@
     python small/export_hf.py OUT        # then AutoModelForImageTextToText.from_pretrained(OUT), no remote code
 
 Why InternVL and not Llava: Llava hands every patch to the decoder; InternVL's pixel shuffle joins 2 x 2 of them, which
-is what this model was trained with (168 px, 144 patches, 36 image tokens). InternVL's own vision transformer has DINOv2's
-architecture under other names, so the tower's weights fit into it as they are, with the position grid interpolated once to 12 x 12.
+is what this model was trained with (168 px, 144 patches, 36 image tokens). InternVL's own vision transformer has
+DINOv2's architecture under other names, so the tower's weights fit into it as they are, with the position grid
+interpolated once to 12 x 12.
 """
 
 from __future__ import annotations
