@@ -303,6 +303,7 @@ def _tell(finished: Run, summed: Any) -> None:
     from foveal.view import summary
 
     summary.show(summed)
+    _tell_rows(finished.folder)
     for exported in finished.exports:
         _tell_export(exported)
     print(f"rows: {finished.folder / 'rows.jsonl'}   report: {finished.folder / 'report.html'}")
@@ -363,6 +364,20 @@ def _check_exports(names: Sequence[str]) -> None:
     for name in names:
         if name not in EXPORTS:
             raise RecipeError(f"no export is called {name!r}{nearest(name, EXPORTS)}")
+
+
+def _tell_rows(folder: Path, most: int = 3) -> None:
+    from itertools import islice
+
+    from foveal.runner.folder import load_rows
+    from foveal.view.numbers import clip
+
+    for record in islice(load_rows(folder), most):
+        question, answer = (getattr(record.body, side, "") for side in ("question", "answer"))
+        source = Path(str(record.tags.get("source", record.id[:12]))).name
+        if question:
+            said = answer or getattr(record.body, "chosen", "")
+            print(f"{clip(source, 40)}: {clip(question, 70)}  ->  {clip(said, 70)}")
 
 
 def _tell_export(exported: Exported) -> None:
