@@ -28,6 +28,8 @@ def test_a_list_is_not_going_round_in_circles() -> None:
     list_ = "the first is red and the second is blue and the third is green and so on it goes"
     assert not circling(list_.split())
     assert circling(("what is the colour of it " * 6).split())
+    assert circling("a truck truck Truck truck on a road".split())
+    assert not circling("a very, very, very big dog".split())
 
 
 @pytest.mark.parametrize(

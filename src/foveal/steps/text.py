@@ -47,7 +47,9 @@ def garbled(text: str, shortest: int = 2) -> bool:
 
 
 def circling(words: list[str], run: int = 4) -> bool:
-    """Tell whether runs of words repeat so much that the writer was stuck: more than half are repeats."""
+    """Tell whether the writer was stuck: one word `run` times in a row, or more than half of the runs of words repeat."""
+    if any(len({w.casefold() for w in words[i : i + run]}) == 1 for i in range(len(words) - run + 1)):
+        return True
     grams = Counter(tuple(words[i : i + run]) for i in range(len(words) - run + 1))
     total = sum(grams.values())
     return total >= 12 and total - len(grams) > total / 2
