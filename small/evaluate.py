@@ -20,11 +20,12 @@ from foveal.models.small import SmallVLM
 from foveal.models.wire import Message, Request
 from foveal.record import Image
 from foveal.scrapbook.scene import Scene
-from foveal.scrapbook.truth import a, absent, capital, caption, counts, existence, fact, places, plural
+from foveal.scrapbook.truth import a, absent, capital, caption, counts, existence, fact, natural, places, plural
 from tasks import (
     P,
     caption_to_judge,
     kind_example,
+    question_list,
     rated_answer,
     richness,
     to_judge,
@@ -184,6 +185,22 @@ def kinds(bench: Bench) -> float:
     return rounded(np.mean([r.text == k for r, (_, _, k) in zip(replies, made, strict=True)]))
 
 
+def extracting(bench: Bench) -> dict[str, float]:
+    """The prompt that takes instructions out of a text: answers in its shape, items that are word for word."""
+    rng = random.Random(16)
+    texts = [question_list([natural(scene, rng, NOUNS).question for _ in range(2)], rng) for scene in bench.scenes]
+    asked = [bench.request(0, P.extract(text=t, many=True), False, sampling={"max_tokens": 120}) for t in texts]
+    shaped, items = [], []
+    for text, reply in zip(texts, bench.answers(asked), strict=True):
+        try:
+            found = json.loads(reply.text)["instructions"]
+        except (ValueError, KeyError, TypeError):
+            found = None
+        shaped.append(isinstance(found, list) and all(isinstance(f, str) for f in found))
+        items += [str(f) in text for f in found or []]
+    return {"in shape": rounded(np.mean(shaped)), "items word for word": rounded(np.mean(items))}
+
+
 OPENINGS = [
     "Is", "Are", "Can", "Does", "What", "Which", "Where", "How", "Name", "Tell", "List", "Count", "Describe", "Write",
     "Give",
@@ -240,7 +257,7 @@ def absent_named(bench: Bench) -> float:
 
 MEASURES: dict[str, Callable[[Bench], Any]] = {
     "naming": naming, "captions": captions, "yes_no": yes_no, "topics": topics, "judging_auc": judging, "kind": kinds,
-    "hooking": hooking, "says_so_when_absent": absent_named,
+    "extracting": extracting, "hooking": hooking, "says_so_when_absent": absent_named,
 }  # fmt: skip
 
 

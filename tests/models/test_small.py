@@ -123,12 +123,13 @@ def test_open_turn_passes_the_sentinel(small):
     assert small.render([Message("user", (Image.of(b"1"), SENTINEL))], True) == f"<|user|><image>{SENTINEL}"
 
 
-def test_json_shape(small):
+@pytest.mark.parametrize("many", [True, False])
+def test_json_shape(small, many):
     text = "1. Is there a cat in the picture?\n2. What is on the left?"
-    said = small.generate([ask(P.extract(text=text, many=True), images=0, sampling={"max_tokens": 80})])[0].text
+    said = small.generate([ask(P.extract(text=text, many=many), images=0, sampling={"max_tokens": 80})])[0].text
     found = json.loads(said)["instructions"]
-    assert found
-    assert all(f in text for f in found)
+    assert len(found) == 1 + many
+    assert all(isinstance(f, str) and f.endswith("?") for f in found)
 
 
 def test_sorts_texts(small):

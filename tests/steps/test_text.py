@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveal.steps.text import circling, garbled, one_sentence, plain, sentences
+from foveal.steps.text import circling, garbled, one_sentence, plain, sentences, taken_from
 
 FINE = ["What is this?", "Count 3 birds", "这是什么？", "Что здесь изображено?", "Is it red, or (perhaps) blue?",
         "هل هذا قط؟", "a b", "5 + 3"]  # fmt: skip
@@ -28,8 +28,8 @@ def test_a_list_is_not_going_round_in_circles() -> None:
     list_ = "the first is red and the second is blue and the third is green and so on it goes"
     assert not circling(list_.split())
     assert circling(("what is the colour of it " * 6).split())
-    assert circling("a truck truck Truck truck on a road".split())
-    assert not circling("a very, very, very big dog".split())
+    assert circling(["a", "truck", "truck", "Truck", "truck", "on", "a", "road"])
+    assert not circling(["a", "very,", "very,", "very", "big", "dog"])
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,18 @@ def test_any_text_can_be_judged(text: str) -> None:
     assert left == left.strip()
     garbled(text)
     assert sentences(text) >= 1
+
+
+@pytest.mark.parametrize(
+    ("part", "copied"),
+    [
+        ("Is there a cat in the picture?", True),
+        ("is there  a cat\nin the picture?", True),
+        ("What is on the left?", True),
+        ("Is there a cat here?", False),
+        ("Is is is is", False),
+        ("", False),
+    ],
+)
+def test_what_was_copied_out_of_a_text(part: str, copied: bool) -> None:
+    assert taken_from(part, "1. Is there a cat in the picture?\n2. What is on the left?") == copied

@@ -28,6 +28,14 @@ def one_sentence(text: str) -> bool:
     return "\n" not in text and sentences(text) == 1
 
 
+def taken_from(part: str, text: str, share: float = 0.9) -> bool:
+    """Tell whether a part was copied out of a text: at least this share of its words are among the text's."""
+    words = part.casefold().split()
+    left = Counter(text.casefold().split())
+    found = sum(1 for word in words if left[word] > 0 and not left.subtract([word]))
+    return bool(words) and found >= share * len(words)
+
+
 def garbled(text: str, shortest: int = 2) -> bool:
     """Tell whether a text is no text: nearly empty, mostly symbols, with broken characters, or going round in circles.
 
@@ -47,7 +55,7 @@ def garbled(text: str, shortest: int = 2) -> bool:
 
 
 def circling(words: list[str], run: int = 4) -> bool:
-    """Tell whether the writer was stuck: one word `run` times in a row, or more than half of the runs of words repeat."""
+    """Tell whether the writer was stuck: a word `run` times in a row, or more than half of the runs repeated."""
     if any(len({w.casefold() for w in words[i : i + run]}) == 1 for i in range(len(words) - run + 1)):
         return True
     grams = Counter(tuple(words[i : i + run]) for i in range(len(words) - run + 1))

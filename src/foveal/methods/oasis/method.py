@@ -15,7 +15,7 @@ from foveal.models.model import Model, Scale, Score, Text
 from foveal.prompts import beside
 from foveal.record import Chat, Image, Record, Turn, branches, keep, once
 from foveal.steps.propose import proposal
-from foveal.steps.text import garbled, one_sentence, plain
+from foveal.steps.text import garbled, one_sentence, plain, taken_from
 
 MAKES = Chat
 P = beside(__file__)
@@ -144,7 +144,7 @@ async def oasis(
         if one_sentence(text) and extract != "several":
             return [text]  # the extraction is word for word, so there is nothing to take out
         found = await llm.ask(P.extract(text=text, many=extract != "one"), out=Found)
-        instructions = [i.strip() for i in found.instructions if i.strip()]
+        instructions = [i.strip() for i in found.instructions if taken_from(i, text)]
         keep(instructions, "no instruction could be taken out")
         return instructions[:1] if extract == "one" else instructions
 
