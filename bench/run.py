@@ -167,8 +167,8 @@ def faults(scale: Scale) -> Lines:
 
 
 def kills(scale: Scale) -> Lines:
-    """Kill -9 at random moments."""
-    load, rng, count = Load(scale.of(200, 60), 64, 0.05), random.Random(1), scale.of(20, 5)
+    """Kill -9 at random moments, on a server that keeps the client waiting rather than the other way round."""
+    load, rng, count = Load(scale.of(300, 60), 64, 0.2), random.Random(1), scale.of(20, 5)
     ends = [kill_and_continue(load, DATA, RUNS / "kill", rng) for _ in range(count)]
     over = sum(repeated > in_flight for repeated, in_flight, _ in ends)
     most = max(repeated for repeated, _, _ in ends)

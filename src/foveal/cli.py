@@ -303,7 +303,8 @@ def _tell(finished: Run, summed: Any) -> None:
     from foveal.view import summary
 
     summary.show(summed)
-    _tell_rows(finished.folder)
+    if finished.rows:
+        _tell_rows(finished.folder)
     for exported in finished.exports:
         _tell_export(exported)
     print(f"rows: {finished.folder / 'rows.jsonl'}   report: {finished.folder / 'report.html'}")
