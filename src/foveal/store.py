@@ -134,7 +134,7 @@ _Write: TypeAlias = tuple[Statements, asyncio.Future[None] | threading.Event | N
 
 
 _GROUP = 0.003
-"""Seconds to wait for company before a transaction: a fraction of any model's answer time, and a third of the CPU."""
+"""Seconds to wait for company before a transaction: little beside a model's answer time, and fewer transactions."""
 
 
 class _Writer(threading.Thread):
