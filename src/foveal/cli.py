@@ -1,4 +1,4 @@
-"""The command line: run, preview, show, export, methods, serve."""
+"""The command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from foveal import __version__
 from foveal.errors import DiskFull, FovealError, RecipeError, RunStopped, nearest
@@ -65,33 +65,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"foveal {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _add(commands, "run", _run, "make data: foveal run oasis photos/", _run_options)
-    _add(
-        commands,
-        "preview",
-        _preview,
-        "a few records with every prompt and answer, and what all would cost",
-        _preview_options,
-    )
-    _add(commands, "show", _show, "what a run came to; one record with its history", _show_options)
-    _add(commands, "export", _export, "write a run's rows for a trainer", _export_options)
-    _add(commands, "methods", _methods, "what exists: kinds, roles, knobs, papers", _methods_options)
-    _add(commands, "serve", _serve, "put a model behind an OpenAI-compatible server on this machine", _serve_options)
+    for name, (do, text, options) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:], allow_abbrev=False)
+        options(sub)
+        sub.set_defaults(do=do)
     return parser
-
-
-def _add(
-    commands: Any, name: str, do: Callable[..., Any], text: str, options: Callable[[argparse.ArgumentParser], None]
-) -> None:
-    sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:], allow_abbrev=False)
-    options(sub)
-    sub.set_defaults(do=do)
 
 
 def _options(command: str) -> list[str]:
     sub = argparse.ArgumentParser()
-    {"run": _run_options, "preview": _preview_options, "show": _show_options, "export": _export_options,
-     "methods": _methods_options, "serve": _serve_options}[command](sub)  # fmt: skip
+    COMMANDS[command][2](sub)
     return [o for action in sub._actions for o in action.option_strings if o.startswith("--")]
 
 
@@ -399,6 +382,20 @@ def _serve(args: argparse.Namespace, _: Sequence[str]) -> int:
 
     serve(connect(spec_of(args.model)), port=args.port)
     return 0
+
+
+Command: TypeAlias = tuple[
+    Callable[[argparse.Namespace, Sequence[str]], int], str, Callable[[argparse.ArgumentParser], None]
+]
+COMMANDS: dict[str, Command] = {
+    "run": (_run, "make data: foveal run oasis photos/", _run_options),
+    "preview": (_preview, "a few records with every prompt and answer, and what all would cost", _preview_options),
+    "show": (_show, "what a run came to; one record with its history", _show_options),
+    "export": (_export, "write a run's rows for a trainer", _export_options),
+    "methods": (_methods, "what exists: kinds, roles, knobs, papers", _methods_options),
+    "serve": (_serve, "put a model behind an OpenAI-compatible server on this machine", _serve_options),
+}
+"""What each command does, says of itself and takes. Those of other rooms come from `foveal.commands`."""
 
 
 if __name__ == "__main__":

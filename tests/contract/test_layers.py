@@ -20,6 +20,7 @@ LINES = [
     {"recipe"},
     {"runner"},
     {"view", "train", "evals"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]
