@@ -305,6 +305,7 @@ def _piece(cutout: Cutout, slot: Slot, rng: random.Random, settings: Settings, a
         piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < 0.5:
         piece = piece.rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR, expand=True)
+        piece = piece.crop(piece.getchannel("A").getbbox())
     alpha = piece.getchannel("A")
     piece = ImageEnhance.Brightness(piece.convert("RGB")).enhance(rng.uniform(0.85, 1.12))
     piece.putalpha(alpha)
