@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 RGB: TypeAlias = tuple[int, int, int]
 
@@ -30,6 +32,8 @@ BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 
 def seen_colour(pixels: Image.Image) -> str:
     """Name the colour that covers more than half of the opaque pixels, or return "" where none beyond doubt does."""
+    import numpy as np
+
     small = np.asarray(pixels.resize((24, 24)), dtype=np.float64)
     opaque = small[small[..., 3] > 200][:, :3]
     if len(opaque) < 40:
@@ -49,6 +53,8 @@ HUES = (
 
 def _named(rgb: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return for each pixel the index of its colour's name, len(COLOURS) where people would disagree."""
+    import numpy as np
+
     value, least = rgb.max(-1), rgb.min(-1)
     chroma = value - least
     vivid = chroma / np.maximum(value, 1)
@@ -72,6 +78,8 @@ def _named(rgb: NDArray[np.float64]) -> NDArray[np.intp]:
 
 def _hue(rgb: NDArray[np.float64], value: NDArray[np.float64], chroma: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the hue in degrees."""
+    import numpy as np
+
     r, g, b = rgb[:, 0], rgb[:, 1], rgb[:, 2]
     sector = np.where(
         value == r, (g - b) / chroma % 6, np.where(value == g, (b - r) / chroma + 2, (r - g) / chroma + 4)
@@ -105,6 +113,8 @@ def _tinted(pixels: Image.Image, rng: random.Random) -> Image.Image:
 
 
 def _recoloured(pixels: Image.Image, rng: random.Random) -> Image.Image:
+    import numpy as np
+
     hue, saturation, value = pixels.convert("RGB").convert("HSV").split()
     turned = np.asarray(hue) + np.uint8(rng.randrange(48, 208))
     return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")
