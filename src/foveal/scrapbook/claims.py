@@ -14,7 +14,9 @@ from functools import lru_cache
 from importlib import resources
 from typing import Literal, TypeAlias
 
-from foveal.scrapbook.scene import COLOURS, Scene, Thing, looks
+from foveal.scrapbook.layout import holds
+from foveal.scrapbook.parts import COLOURS, Scene, Thing
+from foveal.scrapbook.scene import looks
 from foveal.scrapbook.truth import PLURAL_ONLY, plural
 
 Kind: TypeAlias = Literal["object", "absent", "count", "place", "colour", "relation", "ground"]
@@ -448,7 +450,9 @@ def _colour_true(colour: str, things: Sequence[Thing]) -> bool | None:
 
 
 def _stands(thing: Thing, place: str) -> bool:
-    """Tell whether a thing's centre is on a side, with room for what people call a side."""
+    """Tell whether a thing's centre is on a side, with room for what people call a side, or it is placed there."""
+    if thing.place and holds(place, thing.place):
+        return True
     sides = {
         "left": thing.x < 0.42, "right": thing.x > 0.58, "top": thing.y < 0.42, "bottom": thing.y > 0.58,
         "middle": 0.3 < thing.x < 0.7 and 0.3 < thing.y < 0.7,

@@ -19,10 +19,10 @@ from PIL import Image, ImageEnhance
 from foveal.errors import MissingExtra
 from foveal.record import digest
 from foveal.scrapbook import panels, themes
-from foveal.scrapbook.colours import COLOURS, seen_colour, treat
+from foveal.scrapbook.colours import seen_colour, treat
 from foveal.scrapbook.layout import WHOLE, Box, Slot, lay_out
 from foveal.scrapbook.panels import Font, load_fonts
-from foveal.scrapbook.parts import Chart, Scene, Table, Text, Thing
+from foveal.scrapbook.parts import COLOURS, Chart, Scene, Table, Text, Thing
 from foveal.scrapbook.sources import CUTOUTS, GROUNDS, SOURCES, cache_folder, fetch
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from foveal.scrapbook import themes
-from foveal.scrapbook.colours import COLOURS
 from foveal.scrapbook.layout import COLUMNS, OPPOSITE, ROWS, holds
-from foveal.scrapbook.parts import Scene, Text, Thing
+from foveal.scrapbook.parts import COLOURS, Scene, Text, Thing
 
 __all__ = [
     "NUMBERS", "OPPOSITE", "Fact", "Relation", "a", "absent", "absents", "at", "capital", "caption", "counts",
@@ -325,14 +324,14 @@ def _beside(scene: Scene, rng: random.Random) -> str:
         return ""
     r = rng.choice(found)
     first, second = scene.things[r.subject].noun, scene.things[r.object].noun
-    return f"The {first} {is_(first)} {_WORDED[r.kind]} the {second}."
+    return f"The {first} {is_(first)} {WORDED[r.kind]} the {second}."
 
 
 def _read_out(scene: Scene) -> list[str]:
     """Return what is written and drawn, value by value."""
     said = [f'There is {board(t, scene)}{" " + t.place if t.place else ""} that says "{t.words}".' for t in scene.texts]
     if chart := scene.chart:
-        values = joined([f"{v}{_unit(scene)} for {k}" for k, v in zip(chart.labels, chart.values, strict=True)])
+        values = joined([f"{v}{unit(scene)} for {k}" for k, v in zip(chart.labels, chart.values, strict=True)])
         said.append(f'{capital(chart.place)} there is a {chart.kind} chart of "{chart.title}": {values}.')
     if table := scene.table:
         columns = joined([f'"{c}"' for c in table.columns])
@@ -346,7 +345,8 @@ def _rows(scene: Scene) -> str:
     return f"{NUMBERS[n]} row{'s' if n > 1 else ''}"
 
 
-def _unit(scene: Scene) -> str:
+def unit(scene: Scene) -> str:
+    """Return what stands after a value of the chart."""
     return "%" if scene.chart and scene.chart.kind == "pie" else ""
 
 
@@ -490,7 +490,7 @@ def _background(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact:
     )
 
 
-_WORDED = {"left of": "to the left of", "right of": "to the right of", "above": "above", "below": "below"}
+WORDED = {"left of": "to the left of", "right of": "to the right of", "above": "above", "below": "below"}
 
 
 def _relation(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | None:
@@ -499,7 +499,7 @@ def _relation(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | 
         return _is_related(scene, rng)
     sure = []
     for i in single(scene):
-        for kind in _WORDED:
+        for kind in WORDED:
             others = [j for j in range(len(scene.things)) if j != i]
             there = [j for j in others if kind in related(scene.things[j], scene.things[i])]
             if len(there) == 1 and all(_clear(scene.things[j], scene.things[i], kind) for j in others):
@@ -508,7 +508,7 @@ def _relation(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | 
         return None
     i, kind, j = rng.choice(sure)
     ask = rng.choice(("What is {s} the {x}?", "Which object is {s} the {x}?", "Name what is {s} the {x}."))
-    return Fact(ask.format(s=_WORDED[kind], x=scene.things[i].noun), f"{capital(a(scene.things[j].noun))}.", "relation")
+    return Fact(ask.format(s=WORDED[kind], x=scene.things[i].noun), f"{capital(a(scene.things[j].noun))}.", "relation")
 
 
 def _clear(one: Thing, other: Thing, kind: str) -> bool:
@@ -529,13 +529,13 @@ def _is_related(scene: Scene, rng: random.Random) -> Fact | None:
     opposite = {"left of": "right of", "above": "below"}[r.kind]
     if rng.random() < 0.5:
         return Fact(
-            f"{capital(is_(first))} the {first} {_WORDED[r.kind]} the {second}?",
-            f"Yes, the {first} {is_(first)} {_WORDED[r.kind]} the {second}.",
+            f"{capital(is_(first))} the {first} {WORDED[r.kind]} the {second}?",
+            f"Yes, the {first} {is_(first)} {WORDED[r.kind]} the {second}.",
             "relation",
         )
     return Fact(
-        f"{capital(is_(first))} the {first} {_WORDED[opposite]} the {second}?",
-        f"No, the {first} {is_(first)} {_WORDED[r.kind]} the {second}.",
+        f"{capital(is_(first))} the {first} {WORDED[opposite]} the {second}?",
+        f"No, the {first} {is_(first)} {WORDED[r.kind]} the {second}.",
         "relation",
     )
 
@@ -591,17 +591,17 @@ def _written(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | N
 def _charted(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | None:
     if not (chart := scene.chart):
         return None
-    kind, unit = rng.random(), _unit(scene)
+    kind, percent = rng.random(), unit(scene)
     i = rng.randrange(len(chart.values))
     if kind < 0.45:
         ask = rng.choice(("What is the value of {x} in the chart?", "What does the chart show for {x}?"))
-        return Fact(ask.format(x=chart.labels[i]), f"{chart.values[i]}{unit}.", "chart")
+        return Fact(ask.format(x=chart.labels[i]), f"{chart.values[i]}{percent}.", "chart")
     if kind < 0.75:
         most = rng.random() < 0.5
         value = (max if most else min)(chart.values)
         ask = rng.choice(("Which value in the chart is the {x}?", "What is the {x} value in the chart?"))
         label = chart.labels[chart.values.index(value)]
-        return Fact(ask.format(x="highest" if most else "lowest"), f"{label}, with {value}{unit}.", "chart")
+        return Fact(ask.format(x="highest" if most else "lowest"), f"{label}, with {value}{percent}.", "chart")
     if kind < 0.88:
         return Fact(rng.choice(("What kind of chart is it?", "Which kind of chart is shown?")),
                     f"It is a {chart.kind} chart.", "chart")  # fmt: skip
