@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import io
+import json
 import random
+import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Literal, TypeAlias
+from tempfile import NamedTemporaryFile
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from foveal.errors import MissingExtra
+from foveal.record import digest
 from foveal.scrapbook import panels, themes
 from foveal.scrapbook.colours import COLOURS, seen_colour, treat
 from foveal.scrapbook.layout import WHOLE, Box, Slot, lay_out
 from foveal.scrapbook.panels import Font, load_fonts
 from foveal.scrapbook.parts import Chart, Scene, Table, Text, Thing
-from foveal.scrapbook.sources import CUTOUTS, GROUNDS, fetch
+from foveal.scrapbook.sources import CUTOUTS, GROUNDS, SOURCES, cache_folder, fetch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "COLOURS", "GRID", "SIDE", "Album", "Box", "Chart", "Cutout", "Look", "Page", "Scene", "Settings", "Split",
@@ -34,6 +40,8 @@ GRID = 6
 """Cells of a side in `Page.cells`."""
 CUTOUT = 176
 """Longest side of a cut-out in memory."""
+KEPT = "1"
+"""Raised when a cut-out or its colour comes out differently than before, so that kept ones are drawn again."""
 COVERED = 0.35
 """The largest share of a thing that another may cover: the rest can still be recognised."""
 
@@ -167,11 +175,61 @@ def looks() -> list[Look]:
 
 
 def load_album() -> Album:
-    """Fetch the sources (first time) and return all cut-outs, grounds and fonts."""
+    """Fetch the sources (first time) and return all cut-outs, grounds and fonts.
+
+    Raises:
+        SourceError: a source cannot be fetched.
+        MissingExtra: what draws is not installed.
+    """
+    _numpy()
+    of = looks()
+    sources = [f"{name} {SOURCES[name].sha256}" for name in (*CUTOUTS, *GROUNDS)]
+    what = (KEPT, repr(of), repr(sorted(GROUND_FILES)), str(CUTOUT), *sources)
+    kept = cache_folder() / "scrapbook" / f"album-{digest(*what)[:12]}.zip"
+    if not kept.exists():
+        _keep(of, kept)
+    with zipfile.ZipFile(kept) as archive:
+        names = archive.namelist()
+        colours = json.loads(archive.read("colours.json"))
+        cutouts = tuple(
+            Cutout(look, _opened(archive, f"cutouts/{i}", "RGBA"), colour)
+            for i, (look, colour) in enumerate(zip(of, colours, strict=True))
+        )
+        grounds = tuple(_opened(archive, name, "RGB") for name in names if name.startswith("grounds/"))
+    return Album(cutouts, grounds, load_fonts())
+
+
+def _numpy() -> None:
+    try:
+        import numpy  # noqa: F401
+    except ImportError:
+        raise MissingExtra("drawing scenes", "scrapbook") from None
+
+
+def _keep(of: Sequence[Look], kept: Path) -> None:
+    """Draw what an album is made of once; it is kept, lossless, in the cache."""
     homes = {name: fetch(name) for name in CUTOUTS}
-    cutouts = tuple(_cutout(look, homes[look.source] / look.file) for look in looks())
     files = sorted(p for name in GROUNDS for p in fetch(name).rglob("*.jpg") if p.name in GROUND_FILES)
-    return Album(cutouts, tuple(_ground(p) for p in files), load_fonts())
+    colours = []
+    with NamedTemporaryFile(dir=kept.parent, delete=False) as fresh, zipfile.ZipFile(fresh, "w") as archive:
+        for i, look in enumerate(of):
+            pixels = _pixels(homes[look.source] / look.file)
+            colours.append(seen_colour(pixels))
+            archive.writestr(f"cutouts/{i}", _png(pixels))
+        for i, path in enumerate(files):
+            archive.writestr(f"grounds/{i:03}", _png(_ground(path)))
+        archive.writestr("colours.json", json.dumps(colours))
+    Path(fresh.name).replace(kept)
+
+
+def _png(pixels: Image.Image) -> bytes:
+    held = io.BytesIO()
+    pixels.save(held, "png", compress_level=1)
+    return held.getvalue()
+
+
+def _opened(archive: zipfile.ZipFile, name: str, mode: str) -> Image.Image:
+    return Image.open(io.BytesIO(archive.read(name))).convert(mode)
 
 
 def _ground(path: Path) -> Image.Image:
@@ -182,11 +240,11 @@ def _ground(path: Path) -> Image.Image:
     return small
 
 
-def _cutout(look: Look, path: Path) -> Cutout:
+def _pixels(path: Path) -> Image.Image:
     pixels = _rasterise(path) if path.suffix == ".svg" else Image.open(path).convert("RGBA")
     pixels = pixels.crop(pixels.getchannel("A").getbbox())
     pixels.thumbnail((CUTOUT, CUTOUT), Image.Resampling.LANCZOS)
-    return Cutout(look, pixels, seen_colour(pixels))
+    return pixels
 
 
 def _rasterise(path: Path) -> Image.Image:
@@ -274,6 +332,8 @@ def _apart(cutouts: list[Cutout], ground: str) -> list[Cutout]:
 
 
 def _draw_ground(album: Album, rng: random.Random) -> tuple[str, Image.Image]:
+    import numpy as np
+
     kind = rng.random()
     if kind < 0.5:
         photo = rng.choice(album.grounds)
@@ -305,6 +365,7 @@ def _piece(cutout: Cutout, slot: Slot, rng: random.Random, settings: Settings, a
         piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < 0.5:
         piece = piece.rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR, expand=True)
+        piece = piece.crop(piece.getchannel("A").getbbox())
     alpha = piece.getchannel("A")
     piece = ImageEnhance.Brightness(piece.convert("RGB")).enhance(rng.uniform(0.85, 1.12))
     piece.putalpha(alpha)
@@ -316,6 +377,8 @@ def _piece(cutout: Cutout, slot: Slot, rng: random.Random, settings: Settings, a
 
 def _paste(picture: Image.Image, pieces: Sequence[_Piece]) -> tuple[tuple[Thing, ...], NDArray[np.int8]]:
     """Paste the pieces, later ones over earlier ones; return the things and what each cell shows."""
+    import numpy as np
+
     hidden = _uncover(pieces)
     covers = np.zeros((len(pieces), GRID * GRID))
     for i, piece in enumerate(pieces):
@@ -349,6 +412,8 @@ def _uncover(pieces: Sequence[_Piece]) -> list[float]:
 
 def _hidden(pieces: Sequence[_Piece], i: int) -> float:
     """Return the share of a piece's opaque pixels under the pieces that are pasted after it."""
+    import numpy as np
+
     under = pieces[i]
     over = [p for p in pieces[i + 1 :] if _meet(under.box, p.box)]
     if not over:

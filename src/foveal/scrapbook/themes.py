@@ -70,6 +70,15 @@ THEMES: dict[str, tuple[str, ...]] = {
         "book", "computer", "telephone", "pencil", "clock", "camera", "television", "scissors", "lamp", "chair",
         "desk", "pen", "newspaper", "printer", "calculator", "envelope", "keyboard", "globe", "cup", "radio", "key",
         "notebook", "laptop", "ruler", "paintbrush", "light bulb", "battery",
+        "microscope",
+    ),
+    "party": (
+        "cake", "balloon", "gift", "candle", "heart", "trophy", "crown", "hat", "cookie", "donut", "flower", "guitar",
+        "medal", "fireworks", "wine glass", "cupcake", "robot",
+    ),
+    "home": (
+        "bed", "chair", "clock", "television", "cat", "telephone", "candle", "book", "cup", "lamp", "sofa", "teapot",
+        "couch", "bathtub", "door", "window", "toilet", "mirror", "piano", "sock", "broom", "dog",
     ),
 }  # fmt: skip
 """The nouns of a theme; those named first are seen most."""
