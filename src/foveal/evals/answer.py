@@ -5,10 +5,13 @@ Questions go through an ordinary run: answers are remembered, a killed evaluatio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, TypedDict
+
+from typing_extensions import Unpack
 
 from foveal.data import Source
 from foveal.errors import RunStopped
@@ -16,10 +19,9 @@ from foveal.models.connect import ModelSpec
 from foveal.models.model import Model
 from foveal.models.wire import Backend
 from foveal.prompts import beside
-from foveal.recipe import Bound, Limits, Plan, Recipe, Step, with_backends
+from foveal.recipe import Bound, Limits, Plan, Recipe, Step
 from foveal.record import Image, Item, Record, gather, keep
 from foveal.runner.flow import Progress
-from foveal.runner.folder import load_rows
 from foveal.runner.local import Run, run_plan
 from foveal.runner.waiting import wait
 from foveal.scrapbook.parts import Scene
@@ -28,6 +30,8 @@ from foveal.store import Budget
 MAKES = Item
 P = beside(__file__)
 YES_NO = ("Yes", "No")
+Who: TypeAlias = str | ModelSpec | Backend
+"""Who plays a role: a spec as on the command line, a ModelSpec, or a backend made in Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +124,8 @@ def _of_first(chosen: Any, choices: Sequence[str]) -> float | None:
 
 
 def answers(
-    questions: Iterable[Question], model: str | ModelSpec | Backend, folder: Path, *, where: str = "scenes",
-    samples: int = 0, temperature: float = 1.0, budget: Mapping[str, Any] | None = None,
-    prompts: Sequence[str] = (), watch: Callable[[Progress], Any] | None = None,
+    questions: Iterable[Question], model: Who, folder: Path, *, samples: int = 0, temperature: float = 1.0,
+    **how: Unpack[How],
 ) -> tuple[dict[str, Answer], Run]:  # fmt: skip
     """Ask a model all questions in a run of its own; returns record id -> answer for those that were answered.
 
@@ -130,12 +133,9 @@ def answers(
         questions: what to ask; equal records are asked once.
         model: who answers.
         folder: the run folder; run again, it continues and pays only for what is new.
-        where: what the pictures are called in the run's own description.
         samples: see `answer`.
         temperature: see `answer`.
-        budget: `calls`, `tokens`, `cost`, `time` that may be spent.
-        prompts: folders of the user's own prompts, by the same names.
-        watch: shows progress.
+        **how: see `How`.
 
     Raises:
         SetupError: nothing has been paid.
@@ -143,28 +143,54 @@ def answers(
     """
     records = list({q.record.id: q.record for q in questions}.values())
     knobs = {"samples": samples, "temperature": temperature} if samples else {}
-    limits = Limits(**(budget or {}))
-    recipe = Recipe(name="eval", source=where, steps=[{"answer": knobs}], budget=limits, prompts=list(prompts))
-    plan = Plan(recipe, (Bound("answer", Step("answer", "row", answer), knobs),), {}, Budget(**limits.model_dump()))
-    plan = with_backends(plan, {"model": model}) if isinstance(model, Backend) else _with_spec(plan, model)
-    run = wait(run_plan(plan, _source(records, where), folder, watch=watch))
-    if run.state == "stopped":
-        raise RunStopped(run.note)
-    return {row.parent: _answer(row.tags) for row in load_rows(folder)}, run
-
-
-def _with_spec(plan: Plan, spec: str | ModelSpec) -> Plan:
-    return Plan(plan.recipe, plan.steps, {"model": spec}, plan.budget)
-
-
-def _source(records: Sequence[Record], where: str) -> Source:
-    from collections import Counter
-
-    def items() -> Iterator[Record]:
-        yield from records
-
-    return Source("rows", where, items, lambda: len(records), Counter())
+    run = carry(answer, records, {"model": model}, folder, knobs, **how)
+    return {row.parent: _answer(row.tags) for row in run.records()}, run
 
 
 def _answer(tags: Mapping[str, Any]) -> Answer:
     return Answer(str(tags["said"]), tags.get("p"), tuple(tags.get("samples", ())))
+
+
+class How(TypedDict, total=False):
+    """How questions are carried.
+
+    Attributes:
+        where: what the pictures are called in the run's own description.
+        budget: `calls`, `tokens`, `cost`, `time` that may be spent.
+        prompts: folders of the user's own prompts, by the same names.
+        watch: shows progress.
+    """
+
+    where: str
+    budget: Mapping[str, Any]
+    prompts: Sequence[str]
+    watch: Callable[[Progress], Any] | None
+
+
+def carry(
+    step: Callable[..., Any], records: Sequence[Record], models: Mapping[str, Who], folder: Path,
+    knobs: Mapping[str, Any] | None = None, **how: Unpack[How],
+) -> Run:  # fmt: skip
+    """Carry records through one row step in a run folder.
+
+    Args:
+        step: an async function of a record, its roles and knobs.
+        records: what it is given; none may be there twice.
+        models: role -> who plays it.
+        folder: the run folder.
+        knobs: of the step.
+        **how: see `How`.
+
+    Raises:
+        SetupError: nothing has been paid.
+        RunStopped: a budget or a signal; the same call continues it.
+    """
+    name, where, bound = step.__name__, how.get("where", "scenes"), dict(knobs or {})
+    limits = Limits(**how.get("budget", {}))
+    recipe = Recipe(name=name, source=where, steps=[{name: bound}], budget=limits, prompts=list(how.get("prompts", ())))
+    plan = Plan(recipe, (Bound(name, Step(name, "row", step), bound),), dict(models), Budget(**limits.model_dump()))
+    source = Source("rows", where, lambda: iter(records), lambda: len(records), Counter())
+    run = wait(run_plan(plan, source, folder, watch=how.get("watch")))
+    if run.state == "stopped":
+        raise RunStopped(run.note)
+    return run

@@ -9,12 +9,14 @@ logistic model of winning by an intercept and the difference in length, read off
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from typing_extensions import Unpack
 
 from foveal.evals import chair
-from foveal.evals.answer import Answer, Question
+from foveal.evals.answer import Answer, How, Question, Who, carry
 from foveal.evals.scored import Scored, row
 from foveal.evals.stats import Array, Measure, mean
 from foveal.models.model import Model
@@ -111,6 +113,25 @@ def _logistic(x: Array, y: Array, weights: Array, steps: int = 25) -> Array:
 def _sigmoid(x: Array) -> Array:
     out: Array = 1 / (1 + np.exp(-np.clip(x, -30, 30)))
     return out
+
+
+def judge(
+    questions: Sequence[Question], answers: Mapping[str, Answer], against: Mapping[str, Answer], model: Who,
+    folder: Path, **how: Unpack[How],
+) -> dict[str, float]:  # fmt: skip
+    """Let a model judge every pair of descriptions, in a run of its own; returns the `verdicts` for `score`.
+
+    Raises:
+        SetupError: nothing has been paid.
+        RunStopped: a budget or a signal; the same call continues it.
+    """
+    pairs = {
+        q.record.id: Record(q.record.images, Pair(q.text, _said(q, answers), _said(q, against)), q.record.tags)
+        for q in questions
+    }
+    run = carry(compare, list(pairs.values()), {"judge": model}, folder, **how)
+    won = {row.parent: float(row.tags["won"]) for row in run.records()}
+    return {of: won[pair.id] for of, pair in pairs.items() if pair.id in won}
 
 
 async def compare(pair: Record, judge: Model) -> Record:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import orjson
+from typing_extensions import Unpack
 
 from foveal.errors import RecipeError, nearest
 from foveal.evals import arena, chair, consistency, exact, pope
-from foveal.evals.answer import Answer, Question, Shot, answers
+from foveal.evals.answer import Answer, How, Question, Shot, Who, answers
 from foveal.evals.scored import Questions, Scored, Scorer
-from foveal.models.connect import ModelSpec
-from foveal.models.wire import Backend
 from foveal.prompts import overriding
-from foveal.runner.flow import Progress
 
 
 @dataclass(frozen=True)
@@ -91,9 +90,8 @@ def questions_of(
 
 
 def ask_all(
-    evaluations: Mapping[str, Evaluation], asked: Mapping[str, Sequence[Question]], model: str | ModelSpec | Backend,
-    folder: Path, *, where: str = "scenes", budget: Mapping[str, Any] | None = None, prompts: Sequence[str] = (),
-    watch: Callable[[Progress], Any] | None = None,
+    evaluations: Mapping[str, Evaluation], asked: Mapping[str, Sequence[Question]], model: Who, folder: Path,
+    **how: Unpack[How],
 ) -> Asked:  # fmt: skip
     """Let a model answer every question, each in one run for those asked alike.
 
@@ -102,10 +100,7 @@ def ask_all(
         asked: from `questions_of`.
         model: who answers.
         folder: the run folder; questions that are sampled are asked in one beside it.
-        where: see `answers`.
-        budget: see `answers`; each run may spend it.
-        prompts: see `answers`.
-        watch: see `answers`.
+        **how: see `How`; each run may spend the budget.
 
     Raises:
         SetupError: nothing has been paid.
@@ -116,10 +111,8 @@ def ask_all(
     for samples, temperature in ways:
         names = [n for n, e in evaluations.items() if (e.samples, e.temperature) == (samples, temperature)]
         place = folder if not samples else folder.with_name(f"{folder.name}-sampled")
-        given, run = answers(
-            [q for n in names for q in asked[n]], model, place, where=where, samples=samples, temperature=temperature,
-            budget=budget, prompts=prompts, watch=watch,
-        )  # fmt: skip
+        put = [q for n in names for q in asked[n]]
+        given, run = answers(put, model, place, samples=samples, temperature=temperature, **how)
         told.identity = run_identity(run.folder)
         told.made += run.progress.meter.total.made
         told.remembered += run.progress.meter.total.remembered
@@ -131,8 +124,6 @@ def ask_all(
 
 def run_identity(folder: Path) -> str:
     """Return who answered in a run folder, as its run.json tells."""
-    import orjson
-
     models: dict[str, str] = orjson.loads((folder / "run.json").read_bytes())["models"]
     return models.get("model", "")
 
@@ -146,3 +137,17 @@ def scored(
         for name, evaluation in evaluations.items()
         if evaluation.score
     }
+
+
+def arena_of(
+    questions: Sequence[Question], model: Asked, against: Asked, judge: Who | None, folder: Path, **how: Unpack[How]
+) -> Scored:
+    """Return the arena's figures: judged by the truth, or by a model in a run of its own.
+
+    Raises:
+        SetupError: the judge is not there.
+        RunStopped: a budget or a signal; the same call continues it.
+    """
+    one, other = model.answers["arena"], against.answers["arena"]
+    verdicts = None if judge is None else arena.judge(questions, one, other, judge, folder, **how)
+    return arena.score(questions, one, other, verdicts)
