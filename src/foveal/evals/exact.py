@@ -60,7 +60,8 @@ def _share(name: str, questions: Sequence[Question], right: Sequence[bool]) -> M
 def matches(question: str, reference: str, said: str, kind: str) -> bool:
     """Tell whether an answer says the same as the reference, of what was asked."""
     if (verdict := verdict_of(reference)) is not None:
-        return verdict_of(said) == verdict
+        told = verdict_of(said)
+        return (_told_there(said) if told is None and kind == "existence" else told) == verdict
     match kind:
         case "count":
             return _numbers(said) == _numbers(reference) != set()
@@ -80,6 +81,12 @@ def verdict_of(text: str) -> bool | None:
     first = re.split(r"[.,;!?\n]", text.strip().lower(), maxsplit=1)[0].split()
     found = {w for w in first if w in ("yes", "no")}
     return None if len(found) != 1 else "yes" in found
+
+
+def _told_there(said: str) -> bool | None:
+    """Return what "There is no cat." answers to whether there is one."""
+    found = {c.kind for c in claims(said)} & {"object", "absent"}
+    return None if len(found) != 1 else "object" in found
 
 
 def _numbers(text: str) -> set[int]:

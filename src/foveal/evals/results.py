@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -85,27 +86,25 @@ def write_results(
 
 
 def table(results: Mapping[str, Any]) -> Table:
-    """Return the figures as a table for the terminal."""
+    """Return the figures as a table for the terminal; a star marks a difference whose interval leaves out zero."""
     two = "against" in results["models"]
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    shown.add_column("figure")
+    shown.add_column("")
     for name in ("model", *(("against", "difference") if two else ())):
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("n", justify="right")
-    last = ""
-    for figure in results["figures"]:
-        head = figure["name"].split("/")[0]
-        if last and head != last:
-            shown.add_section()
-        last = head
-        shown.add_row(*_cells(figure, two))
+    for head, of in groupby(results["figures"], lambda figure: figure["name"].partition("/")[0]):
+        shown.add_row(Text(head, style="bold"))
+        for figure in of:
+            shown.add_row(*_cells(figure, two))
     return shown
 
 
 def _cells(figure: Mapping[str, Any], two: bool) -> list[Text | str]:
     arrow = {"higher": " ↑", "lower": " ↓"}.get(figure["better"], "")
     unit = figure["unit"]
-    cells: list[Text | str] = [Text(figure["name"] + arrow), _told(figure["model"], unit)]
+    name = figure["name"].partition("/")[2]
+    cells: list[Text | str] = [Text(f"  {name}{arrow}"), _told(figure["model"], unit)]
     if two:
         cells.append(_told(figure["against"], unit) if "against" in figure else "")
         cells.append(_gap(figure["difference"], unit, figure["better"]) if "difference" in figure else "")
@@ -113,8 +112,8 @@ def _cells(figure: Mapping[str, Any], two: bool) -> list[Text | str]:
 
 
 def _told(estimate: Mapping[str, Any], unit: str) -> str:
-    if estimate["value"] is None:
-        return "-"
+    if estimate["low"] is None:
+        return _number(estimate["value"], unit)
     low, high = (_number(estimate[end], unit) for end in ("low", "high"))
     return f"{_number(estimate['value'], unit)} [{low}, {high}]"
 
@@ -126,16 +125,9 @@ def _number(value: float | None, unit: str, sign: str = "") -> str:
 
 
 def _gap(gap: Mapping[str, Any], unit: str, better: str) -> Text:
-    if gap["value"] is None:
-        return Text("-")
+    if gap["value"] is None or gap["low"] is None:
+        return Text(f"{_number(gap['value'], unit, '+')} ")
     low, high = (_number(gap[end], unit, "+") for end in ("low", "high"))
-    test = f" p={gap['p']:.3f}" if gap["test"] else ""
-    text = f"{_number(gap['value'], unit, '+')} [{low}, {high}]{test}"
-    return Text(text, style=_style(gap, better))
-
-
-def _style(gap: Mapping[str, Any], better: str) -> str:
-    """Return green where the interval lies on the better side of zero, red on the worse."""
-    if gap["low"] is None or gap["low"] <= 0 <= gap["high"] or not better:
-        return ""
-    return "green" if (gap["low"] > 0) == (better == "higher") else "red"
+    clear = not gap["low"] <= 0 <= gap["high"]
+    style = "" if not clear or not better else "green" if (gap["low"] > 0) == (better == "higher") else "red"
+    return Text(f"{_number(gap['value'], unit, '+')} [{low}, {high}]{'*' if clear else ' '}", style=style)

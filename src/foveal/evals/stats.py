@@ -33,7 +33,7 @@ class Measure:
         pictures: each cluster once, in a fixed order.
         of: weights (draws, pictures) -> values (draws,); NaN where the figure is not defined (0 / 0).
         n: how many items it rests on.
-        unit: "share" (0 to 1, shown in percent), "percent points" of such, "words", "score".
+        unit: "share" (0 to 1, shown in percent), "words" or "score".
         better: "higher", "lower" or "" where neither is.
         items: (picture, item) -> value, where the figure is the mean of these: for tests.
     """
@@ -58,7 +58,7 @@ class Estimate:
 
     Attributes:
         n: items; `pictures`: clusters.
-        method: "percentile", "bca", "wilson", or "none" where there is nothing to resample.
+        method: "percentile", "bca", "wilson", or "none" where fewer than two pictures leave nothing to resample.
     """
 
     value: float
@@ -144,8 +144,8 @@ def estimate(measure: Measure, seed: int = 0, resamples: int = RESAMPLES, method
         return Estimate(value, math.nan, math.nan, measure.n, size, "none")
     method = method or _method(measure)
     if method != "wilson":
-        draws = _draws([measure], seed, resamples)[0]
-        if np.ptp(draws) > 0 or measure.unit != "share":
+        draws = _draws(measure, seed, resamples)
+        if (len(draws) and np.ptp(draws)) or measure.unit != "share":
             low, high = _ends(draws, value, measure.of, size, method)
             return Estimate(value, low, high, measure.n, size, method)
     low, high = wilson(value * size, size)
@@ -176,26 +176,28 @@ def difference(
         turned[:, order] = weights
         return model.of(weights) - other.of(turned)
 
-    both = Measure(model.name, model.pictures, of, model.n, "")
+    both = Measure(model.name, model.pictures, of, model.n)
     value, size = both.value, len(both.pictures)
     if size < 2 or math.isnan(value):
         return Difference(value, math.nan, math.nan, "none")
-    method = method or ("bca" if size < FEW else "percentile")
-    low, high = _ends(_draws([both], seed, resamples)[0], value, of, size, method)
+    method, draws = method or ("bca" if size < FEW else "percentile"), _draws(both, seed, resamples)
+    low, high = _ends(draws, value, of, size, method)
+    if len(draws) and not np.ptp(draws) and model.unit == "share":
+        # No picture tells the two apart: as many may still differ as a proportion of none among so many allows.
+        gap, method = wilson(0, size)[1], "wilson"
+        low, high = max(-1.0, value - gap), min(1.0, value + gap)
     return Difference(value, low, high, method, *_test(model, other))
 
 
-def _draws(measures: Sequence[Measure], seed: int, resamples: int, batch: int = 256) -> list[Array]:
-    """Return each measure's values on the same draws of pictures."""
-    size = len(measures[0].pictures)
-    rng = np.random.default_rng(seed)
-    parts: list[list[Array]] = [[] for _ in measures]
+def _draws(measure: Measure, seed: int, resamples: int, batch: int = 256) -> Array:
+    """Return a figure's values on draws of as many pictures, with replacement; undefined ones are left out."""
+    size, rng, parts = len(measure.pictures), np.random.default_rng(seed), []
     for start in range(0, resamples, batch):
-        weights = rng.multinomial(size, np.full(size, 1 / size), min(batch, resamples - start)).astype(np.float64)
-        for part, measure in zip(parts, measures, strict=True):
-            part.append(measure.of(weights))
-    joined = [np.concatenate(part) for part in parts]
-    return [draws[~np.isnan(draws)] for draws in joined]
+        weights = rng.multinomial(size, np.full(size, 1 / size), min(batch, resamples - start))
+        parts.append(measure.of(weights.astype(np.float64)))
+    draws = np.concatenate(parts)
+    known: Array = draws[~np.isnan(draws)]
+    return known
 
 
 def _ends(draws: Array, value: float, of: Callable[[Array], Array], size: int, method: str) -> tuple[float, float]:
