@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+from functools import lru_cache
 
-from foveal.scrapbook.scene import COLOURS, Scene, Thing, looks
+from PIL import Image
+
+from foveal.scrapbook.scene import COLOURS, Album, Cutout, Look, Scene, Settings, Thing, compose, looks
 
 NOUNS = sorted({look.noun for look in looks()})
 GROUNDS = ("photo", "gradient", "red", "blue")
@@ -36,3 +39,19 @@ def any_scene(seed: int) -> Scene:
         thing(noun, x, y, c, rng.uniform(0.1, 0.3)) for noun, (x, y), c in zip(nouns, places, colours, strict=True)
     )
     return Scene(seed, layout, rng.choice(GROUNDS), tuple(things))
+
+
+@lru_cache(maxsize=1)
+def plain_album() -> Album:
+    """Return an album of every noun as a square of some colour."""
+    names = list(COLOURS)
+    cutouts = tuple(
+        Cutout(Look(noun, "made", f"{noun}.png", 0, "train"), Image.new("RGBA", (40, 40), (*COLOURS[hue], 255)), hue)
+        for noun, hue in ((noun, names[i % len(names)]) for i, noun in enumerate(NOUNS))
+    )
+    return Album(cutouts, (Image.new("RGB", (60, 60), (90, 120, 90)),))
+
+
+def drawn_scene(seed: int) -> Scene:
+    """Return a scene as the scrapbook draws it, with words, charts and tables in most."""
+    return compose(plain_album(), seed, settings=Settings(text=0.3, chart=0.25, table=0.2)).scene

@@ -15,11 +15,14 @@ from importlib import resources
 from typing import Literal, TypeAlias
 
 from foveal.scrapbook.layout import holds
-from foveal.scrapbook.parts import COLOURS, Scene, Thing
-from foveal.scrapbook.scene import looks
-from foveal.scrapbook.truth import PLURAL_ONLY, plural
+from foveal.scrapbook.parts import Scene, Thing
+from foveal.scrapbook.scene import COLOURS, looks
+from foveal.scrapbook.themes import like
+from foveal.scrapbook.truth import MASS, PAIRS, PLURAL_ONLY, plural
 
-Kind: TypeAlias = Literal["object", "absent", "count", "place", "colour", "relation", "ground"]
+Kind: TypeAlias = Literal[
+    "object", "absent", "count", "place", "colour", "relation", "ground", "text", "chart", "table", "value"
+]
 
 BROADER: dict[str, str] = {
     "animal": "bear bee butterfly camel cat chicken cow deer dog dolphin donkey duck elephant fish fox frog giraffe "
@@ -39,12 +42,17 @@ BROADER: dict[str, str] = {
 TOTAL = "object"
 """The noun of claims about how many things there are in all."""
 EVERYTHING = {"object", "objects", "thing", "things", "item", "items"}
-NOT_THESE = (
-    "hot dog", "sea lion", "teddy bear", "guinea pig", "sea horse", "computer mouse", "orange juice", "apple juice",
-    "bottle cap", "sun glasses", "egg plant", "pepper mill", "book shelf", "book case", "sun set", "sun rise",
-    "star fish", "cat fish", "pan cake", "dog house", "tree house", "bird house", "key board", "tea bag",
-)  # fmt: skip
-"""Names that hold a noun's name and are something else."""
+_PANELS = """
+    chart, bar chart, line chart, pie chart, graph, bar graph, table, sign, tag, label, caption, strip, board, column,
+    row, bar, text, word, title, value, price tag
+"""
+_OTHERS = """
+    hot dog, sea lion, teddy bear, guinea pig, sea horse, computer mouse, orange juice, apple juice, bottle cap,
+    sun glasses, egg plant, pepper mill, book shelf, book case, sun set, sun rise, star fish, cat fish, pan cake,
+    dog house, tree house, bird house, key board, tea bag
+"""
+NOT_THESE = tuple(word.strip() for word in f"{_PANELS},{_OTHERS}".split(","))
+"""Names that hold a noun's name and are something else, and what is no object but may stand in a place."""
 IRREGULAR = {"mouse": "mice", "loaf": "loaves", "calf": "calves", "snowman": "snowmen", "goose": "geese"}
 _COUNTING = "zero one two three four five six seven eight nine ten eleven twelve"
 NUMBERS = {word: n for n, word in enumerate(_COUNTING.split())} | {"single": 1}
@@ -62,7 +70,7 @@ _STOP_WORDS = """
     sees shows show has have contains contain includes include features depicts , : ( )
 """
 STOPS = set(_STOP_WORDS.split())
-PAIRED = PLURAL_ONLY | {"shoe", "glove"}
+PAIRED = PLURAL_ONLY | PAIRS | MASS | {"shoe", "glove", "sock", "boot"}
 """Nouns of which a pair may be one thing."""
 DENIES = {"not", "cannot", "never", "without", "neither", "nor"}
 LONGEST = 4
@@ -103,9 +111,11 @@ class Claim:
     """One thing that a text says of a scene.
 
     Attributes:
-        kind: "object" (it is there), "absent" (it is not), "count", "place", "colour", "relation", "ground".
-        noun: what it is said of: a noun of the scenes, a word of BROADER, TOTAL, "" for the ground.
-        value: the count, the side ("left", "top left"), the colour, the relation ("left": noun is left of other).
+        kind: "object" (it is there), "absent" (it is not), "count", "place", "colour", "relation", "ground", "text" (it
+            is written there), "chart", "table", "value" (of a chart).
+        noun: what it is said of: a noun of the scenes, a word of BROADER, TOTAL, a chart's label, "" for the whole.
+        value: the count, the side ("left", "top left"), the colour, the relation ("left": noun is left of other), the
+            words, the kind of chart, the value.
         other: the relation's second noun; for counts and places the colour that picks the things meant.
     """
 
@@ -171,18 +181,42 @@ def _plurals(name: str) -> tuple[str, ...]:
 
 def claims(text: str) -> list[Claim]:
     """Return what a text claims, in order, every mention counted; questions claim nothing."""
+    quotes: list[str] = []
     found: list[Claim] = []
-    for sentence in sentences(text):
-        found += [c for m in GROUND.finditer(sentence) if (c := _ground_claim(m))]
-        found += _counts_merged([c for clause in _clauses(sentence) for c in _clause_claims(clause)])
+    for sentence in _sentences(text, quotes):
+        found += [Claim("text", "", quotes[int(n)]) for n in re.findall(r"\bquoted (\d+)\b", sentence)]
+        found += _drawn(sentence)
+        found += [_ground_claim(m) for m in GROUND.finditer(sentence)]
+        plain = re.sub(r"\bquoted \d+\b", "", sentence)
+        found += _counts_merged([c for clause in _clauses(plain) for c in _clause_claims(clause)])
     return found
 
 
-def sentences(text: str) -> list[str]:
-    """Return the sentences of a text that assert something, in lower case without closing marks."""
-    plain = re.sub(r"[*_`#\"“”]", " ", text.lower().replace("’", "'"))
+def _sentences(text: str, quotes: list[str]) -> list[str]:
+    """Return the sentences that assert something, in lower case without marks; what they quote goes to `quotes`."""
+
+    def aside(found: re.Match[str]) -> str:
+        quotes.append(found[1].strip())
+        return f" quoted {len(quotes) - 1} "
+
+    plain = re.sub(r"[\"“”]([^\"“”\n]{1,80})[\"“”]", aside, text)
+    plain = re.sub(r"\b(?:says|reads):? +(?!quoted)([A-Z0-9$][^.!?,;\n]{0,60})", lambda m: f"says {aside(m)}", plain)
+    plain = re.sub(r"[*_`#\"“”]", " ", plain.lower().replace("’", "'"))
     parts = re.findall(r"([^.!?\n;]+)([.!?\n;]*)", plain)
     return [re.sub(r"\s+", " ", body.replace("-", " ")).strip() for body, mark in parts if "?" not in mark]
+
+
+def _drawn(sentence: str) -> Iterator[Claim]:
+    """Yield what a sentence says of a chart or a table."""
+    if re.search(r"\b(?:no|not|without)\b", sentence):
+        return
+    if found := re.search(r"\b(bar|line|pie) (?:chart|graph)\b", sentence):
+        yield Claim("chart", "", found[1])
+    if re.search(r"\ba (?:small )?table\b", sentence):
+        yield Claim("table", "")
+    if re.search(r"\b(?:chart|graph)\b", sentence):
+        for value, label in re.findall(r"(\d+) ?%? for (\w+)", sentence):
+            yield Claim("value", label, value)
 
 
 def _clauses(sentence: str) -> Iterator[list[str]]:
@@ -278,10 +312,11 @@ def _placed(part: str, before: Mention | None, after: Mention | None) -> Iterato
         of_after = before is None or (after is not None and (last or (len(told) > 1 and (n, found) == told[-1])))
         mention = after if of_after else before
         if mention and _fit(mention):
-            yield Claim("place", mention.noun, _side(found), mention.colour)
+            yield Claim("place", mention.noun, side_of(found), mention.colour)
 
 
-def _side(found: re.Match[str]) -> str:
+def side_of(found: re.Match[str]) -> str:
+    """Return the side or corner that a match of PLACE names: "left", "top left", "middle"."""
     sides = [SIDES.get(side, side) for side in found.groups() if side]
     outer = [side for side in sides if side != "middle"]
     return " ".join(sorted(set(outer), reverse=True)) or "middle"
@@ -418,7 +453,8 @@ def check(claim: Claim, scene: Scene) -> bool | None:
         case "object":
             return bool(things)
         case "absent":
-            # Whether a rooster makes "there is no chicken" a lie, no two people agree.
+            if not things and any(like(claim.noun) & like(t.noun) for t in scene.things):
+                return None  # what may pass for it is there
             named = claim.noun in synonyms() and not any(t.noun == claim.noun for t in things)
             return None if things and named else not things
         case "count":
@@ -430,9 +466,32 @@ def check(claim: Claim, scene: Scene) -> bool | None:
         case "relation":
             others = [t for t in scene.things if t.noun in covers(claim.other)]
             return any(_holds(claim.value, s, t) for s in things for t in others if s is not t)
+        case "text":
+            return _same(claim.value) in set(map(_same, _written(scene)))
+        case "chart":
+            return scene.chart is not None and scene.chart.kind == claim.value
+        case "table":
+            return scene.table is not None
+        case "value":
+            chart = scene.chart
+            values = dict(zip(map(str.lower, chart.labels), chart.values, strict=True)) if chart else {}
+            return values.get(claim.noun) == int(claim.value)
         case "ground":
             plain = scene.ground not in ("photo", "gradient")
             return scene.ground == claim.value or (False if plain or claim.value in ("photo", "gradient") else None)
+
+
+def _written(scene: Scene) -> Iterator[str]:
+    """Yield everything that can be read in a scene."""
+    yield from (text.words for text in scene.texts)
+    if scene.chart:
+        yield from (scene.chart.title, *scene.chart.labels)
+    if scene.table:
+        yield from (*scene.table.columns, *(cell for row in scene.table.rows for cell in row))
+
+
+def _same(words: str) -> str:
+    return re.sub(r"\W+", " ", words.lower()).strip()
 
 
 def _count_true(claim: Claim, things: Sequence[Thing]) -> bool | None:
@@ -450,14 +509,12 @@ def _colour_true(colour: str, things: Sequence[Thing]) -> bool | None:
 
 
 def _stands(thing: Thing, place: str) -> bool:
-    """Tell whether a thing's centre is on a side, with room for what people call a side, or it is placed there."""
-    if thing.place and holds(place, thing.place):
-        return True
+    """Tell whether a thing's centre is on a side, with room for what people call a side."""
     sides = {
         "left": thing.x < 0.42, "right": thing.x > 0.58, "top": thing.y < 0.42, "bottom": thing.y > 0.58,
         "middle": 0.3 < thing.x < 0.7 and 0.3 < thing.y < 0.7,
     }  # fmt: skip
-    return all(sides[side] for side in place.split())
+    return holds(place, thing.place) or all(sides[side] for side in place.split())
 
 
 def _holds(relation: str, one: Thing, other: Thing) -> bool:

@@ -116,19 +116,6 @@ def _called(scene: Scene, noun: str) -> list[Thing]:
     return named or [t for t in scene.things if t.noun in said.covers(noun)]
 
 
-def judged(scene: Scene, text: str) -> list[said.Judged]:
-    """Return what a text claims of the things in a scene; what it says of signs, charts and tables is left out."""
-    return said.judged(_PANELS.sub("", text), scene)
-
-
-_PANELS = re.compile(
-    r"(?:, and |, | and )?(?:there is (?:also )?)?\ban? (?:sign|caption|tag|(?:bar |line |pie )?chart|table)\b"
-    r"(?: on the [a-z]+(?: (?:at|on|in) the (?:top |bottom )?[a-z]+)?)?(?: (?:at|on|in) the (?:top|bottom))?"
-    r'(?: (?:that says|of|with the words?) "[^"]*")?(?: (?:at|on|in) the (?:top|bottom))?',
-    re.IGNORECASE,
-)
-
-
 def _place(scene: Scene, thing: Thing) -> str:
     return places(scene)[scene.things.index(thing)]
 
@@ -149,7 +136,7 @@ def _one(scene: Scene, phrase: str) -> Thing | Answer | None:
 
 def _yes_no(scene: Scene, claim: str, sure: bool = True) -> Answer | None:
     """Return whether a statement is true, and what is."""
-    checked = [_strictly(scene, j) for j in judged(scene, claim)]
+    checked = [_strictly(scene, j) for j in said.judged(claim, scene)]
     if not checked or any(j.true is None for j in checked if sure):
         return None
     yes = all(j.true for j in checked)
@@ -488,7 +475,7 @@ def _presumed(scene: Scene, instruction: str) -> tuple[int, int]:
     found = reply(scene, instruction)
     if found and found.topic == "absent" and re.search(r"chart|table|sign|caption|tag|text", found.answer):
         return 1, 0
-    stated = judged(scene, _stated(instruction))
+    stated = said.judged(_stated(instruction), scene)
     open_kinds = ("place", "colour", "relation", "count") if _is_yes_no(instruction) else ("count",)
     told = [j for j in stated if j.claim.kind not in open_kinds and j.claim.noun != said.TOTAL]
     return sum(j.true is False for j in told), sum(j.true is True and j.claim.kind == "object" for j in told)
@@ -516,8 +503,8 @@ def solvable(scene: Scene, instruction: str) -> int:
 
 def true(scene: Scene, text: str) -> int:
     """Return from 1 to 5 how true a text is: 5 nothing wrong, 3 one detail, 2 much, 1 it is about something else."""
-    checked = [j for j in judged(scene, text) if j.true is not None]
-    wrong = [j for j in checked if not j.true] + _misread(scene, text)
+    checked = [j for j in said.judged(text, scene) if j.true is not None]
+    wrong = [j for j in checked if not j.true]
     named = [j for j in checked if j.claim.kind == "object"]
     if named and not any(j.true for j in named):
         return 1
@@ -526,20 +513,9 @@ def true(scene: Scene, text: str) -> int:
     return 3 if len(wrong) == 1 and len(checked) > 1 else 2
 
 
-def _misread(scene: Scene, text: str) -> list[str]:
-    """Return quoted words that stand nowhere in the picture."""
-    known = {w.lower() for t in scene.texts for w in [t.words]} | {w.lower() for w in _printed(scene)}
-    return [q for q in re.findall(r'["“]([^"”]+)["”]', text) if q.lower().strip(".") not in known]
-
-
-def _printed(scene: Scene) -> list[str]:
-    chart = [scene.chart.title, *scene.chart.labels] if scene.chart else []
-    return chart + ([*scene.table.columns, *(c for row in scene.table.rows for c in row)] if scene.table else [])
-
-
 def rich(text: str) -> int:
     """Return from 1 to 5 how much a text tells, by its claims."""
-    n = len(said.claims(text)) + len(re.findall(r'"[^"]+"', text))
+    n = len(said.claims(text))
     return 1 if n == 0 else 2 if n == 1 else 3 if n <= 3 else 4 if n <= 5 else 5
 
 
@@ -576,7 +552,7 @@ def _matches(scene: Scene, fact: Fact, answer: str) -> bool:
     given, wanted = answer.lower().strip(), fact.answer.lower()
     if wanted.startswith(("yes", "no,")):
         verdict = re.match(r"\W*(yes|no)\b", given)
-        rest = [j for j in judged(scene, re.sub(r"^\W*(?:yes|no)\b\W*", "", answer)) if j.true is False]
+        rest = [j for j in said.judged(re.sub(r"^\W*(?:yes|no)\b\W*", "", answer), scene) if j.true is False]
         return verdict is not None and verdict[1] == wanted[: len(verdict[1])] and not rest
     if fact.topic == "count" or wanted.rstrip(".") in NUMBERS:
         return _number(given) == _number(wanted)
