@@ -173,6 +173,8 @@ def _value(session: Session, name: str, row: Row) -> Any:
     match name.split(".", 1):
         case ["question"] | ["answer"]:
             return getattr(body_from_json(orjson.loads(row.body)), name, "")
+        case ["chosen"] | ["rejected"] | ["rejected_images"]:
+            return getattr(body_from_json(orjson.loads(row.body)), name, None)
         case ["picture"]:
             return next(iter(orjson.loads(row.images)), "")
         case ["dhash"]:
