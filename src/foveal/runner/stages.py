@@ -85,7 +85,8 @@ class Session:
 
     def fingerprints(self) -> dict[str, str]:
         """Return what each row step's decisions depend on."""
-        return {b.label: b.fingerprint(self.identities) for b in self.plan.steps if b.step.kind == "row"}
+        seed = f"/{self.plan.recipe.seed}" if self.plan.recipe.seed else ""
+        return {b.label: b.fingerprint(self.identities) + seed for b in self.plan.steps if b.step.kind == "row"}
 
 
 async def carry(session: Session) -> None:
