@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from foveal import __version__
+from foveal.commands import evaluate, perturb, scrapbook
 from foveal.errors import DiskFull, FovealError, RecipeError, RunStopped, nearest
 
 if TYPE_CHECKING:
@@ -393,6 +394,9 @@ COMMANDS: dict[str, Command] = {
     "show": (_show, "what a run came to; one record with its history", _show_options),
     "export": (_export, "write a run's rows for a trainer", _export_options),
     "methods": (_methods, "what exists: kinds, roles, knobs, papers", _methods_options),
+    "perturb": (perturb.run, "a contact sheet of what can be done to a picture", perturb.options),
+    "scrapbook": (scrapbook.run, "draw scenes whose truth is known exactly", scrapbook.options),
+    "eval": (evaluate.run, "ask a model questions whose answers are known: figures with intervals", evaluate.options),
     "serve": (_serve, "put a model behind an OpenAI-compatible server on this machine", _serve_options),
 }
 """What each command does, says of itself and takes. Those of other rooms come from `foveal.commands`."""
