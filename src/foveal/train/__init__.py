@@ -1,1 +1,1 @@
-"""From rows to weights: thin on TRL, with what it lacks for vision-language models (docs/training.md)."""
+"""Training on what was made: losses, rewards and verbs, thin on TRL."""
