@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from foveal import __version__
+from foveal.commands import train
 from foveal.errors import DiskFull, FovealError, RecipeError, RunStopped, nearest
 
 if TYPE_CHECKING:
@@ -393,6 +394,7 @@ COMMANDS: dict[str, Command] = {
     "show": (_show, "what a run came to; one record with its history", _show_options),
     "export": (_export, "write a run's rows for a trainer", _export_options),
     "methods": (_methods, "what exists: kinds, roles, knobs, papers", _methods_options),
+    "train": (train.do, "train a model on rows: sft, dpo, kto, grpo, rloo", train.options),
     "serve": (_serve, "put a model behind an OpenAI-compatible server on this machine", _serve_options),
 }
 """What each command does, says of itself and takes. Those of other rooms come from `foveal.commands`."""

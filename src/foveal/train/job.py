@@ -21,7 +21,7 @@ from foveal.record import digest
 from foveal.runner.folder import write
 from foveal.train import card
 from foveal.train.data import VERBS, Rows, read
-from foveal.train.mix import Mix, parse
+from foveal.train.loss_table import Mix, parse
 
 if TYPE_CHECKING:
     from foveal.train.models import Opened
@@ -127,8 +127,11 @@ def train(job: Job, say: Callable[[str], object] = print) -> dict[str, Any]:
 
 
 def _trained(job: Job, checked: Checked, key: str, say: Callable[[str], object]) -> dict[str, Any]:
+    from transformers.utils import logging
+
     from foveal.train import models, trainers
 
+    logging.disable_progress_bar()
     out, began = Path(job.out), time.time()
     opened = models.open_model(job.model, lora=job.lora, alpha=job.alpha, tower=job.tower, dtype=job.dtype)
     told = _policy_warning(checked, opened)
@@ -136,7 +139,7 @@ def _trained(job: Job, checked: Checked, key: str, say: Callable[[str], object])
         say(f"note: {told}")
     about = {**_about(job, checked, opened, key), "warnings": [*checked.warnings, *([told] if told else [])]}
     write(out_file(out), [orjson.dumps({**about, "state": "running"}, option=orjson.OPT_INDENT_2)])
-    trainer = trainers.make(job, checked, opened, key)
+    trainer = trainers.make(job, checked, opened, key, say)
     before = last_checkpoint(out)
     if before is not None:
         say(f"continuing from {before.name}")

@@ -20,7 +20,8 @@ from torch import Tensor
 from foveal.train import diff
 from foveal.train.data import Row
 from foveal.train.loss_table import Mix
-from foveal.train.losses import Answers, Preferences, RunningMean, noisy_choice, token_divergence
+from foveal.train.answers import Answers, Preferences, RunningMean
+from foveal.train.losses import noisy_choice, token_divergence
 from foveal.train.reading import Collector, Read, Reading, read
 
 LIVE = frozenset({"divergence", "noisy"})

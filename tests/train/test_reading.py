@@ -1,0 +1,116 @@
+"""Pictures encoded once a context give what plain forward passes give, on three architectures."""
+
+import pytest
+
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl")
+
+from foveal.picture import decode  # noqa: E402
+from foveal.train.reading import Collector, read  # noqa: E402
+from tests.train.vlms import NAMES, make  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Three pictures of different sizes and colours."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    for i, (size, colour) in enumerate([((56, 56), "red"), ((84, 56), "blue"), ((56, 84), "green")]):
+        picture = Image.new("RGB", size, colour)
+        picture.paste((250, 240, 10), (4 * i, 4, 20, 30))
+        picture.save(folder / f"{i}.png")
+    return [str(folder / f"{i}.png") for i in range(3)]
+
+
+def prompt(text, images=1):
+    shown = [{"type": "image"}, {"type": "text", "text": "+"}] * images
+    return [{"role": "user", "content": [*shown, {"type": "text", "text": text}]}]
+
+
+def plainly(model, processor, images, messages, answer):
+    """The log-probabilities of an answer's tokens by one ordinary forward pass about one row."""
+    head = processor.apply_chat_template(messages, add_generation_prompt=True)
+    said = processor.tokenizer(answer + "<|end|>", add_special_tokens=False)["input_ids"]
+    shown = [[decode(open(p, "rb").read()) for p in images]] if images else None
+    inputs = dict(processor(images=shown, text=[head], return_tensors="pt", add_special_tokens=False))
+    start, tail = inputs["input_ids"].shape[1], torch.tensor([said])
+    for name, value in inputs.items():
+        if name == "input_ids":
+            inputs[name] = torch.cat((value, tail), 1)
+        elif value.shape[:2] == (1, start) and value.ndim == 2:
+            inputs[name] = torch.cat((value, torch.full_like(tail, int(name == "attention_mask"))), 1)
+    logits = model(**inputs).logits[0, start - 1 : -1]
+    return logits.log_softmax(-1).gather(1, tail[0][:, None])[:, 0]
+
+
+ROWS = [
+    ((0,), "What is it?", ("A red one.", "Two blue squares, perhaps.", "No.")),
+    ((1,), "And this, which is longer?", ("Blue.",)),
+    ((), "No picture?", ("None at all.", "Some.")),
+    ((2, 0), "Two?", ("Both.", "Neither of them")),
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_as_one_by_one(name, photos):
+    model, processor = make(name)
+    collector, wanted = Collector(processor), []
+    for shown, question, answers in ROWS:
+        images, asked = [photos[i] for i in shown], prompt(question, len(shown))
+        for answer in answers:
+            collector.add(images, asked, answer)
+            wanted.append(plainly(model, processor, images, asked, answer))
+    assert len(collector.contexts) == len(ROWS)
+    with torch.no_grad():
+        found = read(model, collector.reading(), logits=True)
+    for row, want in enumerate(wanted):
+        got = found.logps[row][found.mask[row].bool()]
+        assert torch.allclose(got, want, atol=1e-5), (row, got - want)
+        again = found.logits[row].log_softmax(-1)[: len(want)]
+        assert torch.allclose(again.max(-1).values.clamp(max=0), again.max(-1).values)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_is_encoded_once_and_learns_from_every_answer(name, photos):
+    model, processor = make(name)
+    seen = []
+    tower = model.get_encoder(modality="image")
+    tower.register_forward_pre_hook(lambda m, args, kwargs: seen.append((args or (kwargs["pixel_values"],))[0].shape), with_kwargs=True)
+    answers = ["One.", "Two three.", "Four"]
+
+    def gradient(each_alone):
+        model.zero_grad()
+        batches = [[a] for a in answers] if each_alone else [answers]
+        for batch in batches:
+            collector = Collector(processor)
+            for answer in batch:
+                collector.add([photos[0]], prompt("What?"), answer)
+            found = read(model, collector.reading())
+            (found.logps * found.mask).sum().backward()
+        return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+    together = gradient(False)
+    assert len(seen) == 1
+    alone = gradient(True)
+    assert len(seen) == 4 and seen[1] == seen[0]
+    assert {n for n in together if "vision" in n or "visual" in n}
+    for name_, value in alone.items():
+        assert torch.allclose(value, together[name_], atol=1e-4), name_
+
+
+def test_the_length_limit_cuts_answers_and_refuses_prompts(photos):
+    from foveal.errors import SetupError
+
+    model, processor = make("llava")
+    collector = Collector(processor, longest=40)
+    collector.add([photos[0]], prompt("What?"), "A very long answer that goes on and on.")
+    reading = collector.reading()
+    assert reading["tokens"]["input_ids"].shape[1] == 40
+    with torch.no_grad():
+        assert read(model, reading).mask.sum() == reading["answer"].sum()
+    short = Collector(processor, longest=8)
+    short.add([photos[0]], prompt("What?"), "A")
+    with pytest.raises(SetupError, match="leaves no room for its answer"):
+        short.reading()
