@@ -6,43 +6,15 @@ pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl")
 
-from foveal.picture import decode  # noqa: E402
 from foveal.train.reading import Collector, read  # noqa: E402
+from tests.train import plain  # noqa: E402
+from tests.train.plain import prompt  # noqa: E402
 from tests.train.vlms import NAMES, make  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Three pictures of different sizes and colours."""
-    from PIL import Image
-
-    folder = tmp_path_factory.mktemp("photos")
-    for i, (size, colour) in enumerate([((56, 56), "red"), ((84, 56), "blue"), ((56, 84), "green")]):
-        picture = Image.new("RGB", size, colour)
-        picture.paste((250, 240, 10), (4 * i, 4, 20, 30))
-        picture.save(folder / f"{i}.png")
-    return [str(folder / f"{i}.png") for i in range(3)]
-
-
-def prompt(text, images=1):
-    shown = [{"type": "image"}, {"type": "text", "text": "+"}] * images
-    return [{"role": "user", "content": [*shown, {"type": "text", "text": text}]}]
-
-
-def plainly(model, processor, images, messages, answer):
-    """The log-probabilities of an answer's tokens by one ordinary forward pass about one row."""
-    head = processor.apply_chat_template(messages, add_generation_prompt=True)
-    said = processor.tokenizer(answer + "<|end|>", add_special_tokens=False)["input_ids"]
-    shown = [[decode(open(p, "rb").read()) for p in images]] if images else None
-    inputs = dict(processor(images=shown, text=[head], return_tensors="pt", add_special_tokens=False))
-    start, tail = inputs["input_ids"].shape[1], torch.tensor([said])
-    for name, value in inputs.items():
-        if name == "input_ids":
-            inputs[name] = torch.cat((value, tail), 1)
-        elif value.shape[:2] == (1, start) and value.ndim == 2:
-            inputs[name] = torch.cat((value, torch.full_like(tail, int(name == "attention_mask"))), 1)
-    logits = model(**inputs).logits[0, start - 1 : -1]
-    return logits.log_softmax(-1).gather(1, tail[0][:, None])[:, 0]
+    return plain.photos(tmp_path_factory.mktemp("photos"))
 
 
 ROWS = [
@@ -61,7 +33,7 @@ def test_same_as_one_by_one(name, photos):
         images, asked = [photos[i] for i in shown], prompt(question, len(shown))
         for answer in answers:
             collector.add(images, asked, answer)
-            wanted.append(plainly(model, processor, images, asked, answer))
+            wanted.append(plain.tokens(model, processor, images, asked, answer))
     assert len(collector.contexts) == len(ROWS)
     with torch.no_grad():
         found = read(model, collector.reading(), logits=True)
