@@ -15,7 +15,7 @@ from foveal.train.loss_table import parse  # noqa: E402
 from foveal.train.preference import Collator, Listed, PreferenceTrainer, frozen_copy, precompute  # noqa: E402
 from tests.train import plain  # noqa: E402
 from tests.train.plain import prompt  # noqa: E402
-from tests.train.vlms import make  # noqa: E402
+from tests.train.families import make  # noqa: E402
 
 ARCHITECTURES = ("llava", "qwen2_vl", "internvl")
 

@@ -9,7 +9,7 @@ pytest.importorskip("trl")
 from foveal.train.reading import Collector, read  # noqa: E402
 from tests.train import plain  # noqa: E402
 from tests.train.plain import prompt  # noqa: E402
-from tests.train.vlms import NAMES, make  # noqa: E402
+from tests.train.families import NAMES, make  # noqa: E402
 
 
 @pytest.fixture(scope="module")

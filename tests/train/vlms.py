@@ -1,109 +1,108 @@
-"""Vision-language models of random weights and three architectures, made on the spot."""
+"""Three tiny vision-language models of random weights, and what a trainer reads from them."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import copy
 
-from tests.models.tiny import SPECIAL, TEMPLATE
+import torch
+from transformers import (
+    CLIPVisionConfig,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+)
 
-SIDE = 28
-NAMES = ("llava", "internvl", "qwen2_vl")
+WORDS, IMAGE, PLACES = 40, 39, 4
+"""Vocabulary, the token that stands for a picture, and how many of them a picture of 28 pixels takes."""
 
-
-def make(name: str) -> tuple[Any, Any]:
-    """Return a model and its processor; the same seed, so the same weights."""
-    import torch
-
-    torch.manual_seed(0)
-    model, processor = {"llava": _llava, "internvl": _internvl, "qwen2_vl": _qwen}[name]()
-    model.generation_config.eos_token_id = 2
-    return model.eval(), processor
-
-
-def saved(name: str, folder: Path) -> Path:
-    """Write a model as `from_pretrained` reads it (not qwen2_vl: its own processor wants torchvision)."""
-    model, processor = make(name)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
+TEXT = {
+    "vocab_size": WORDS, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
+}  # fmt: skip
+EYE = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
-def _tokenizer(more: tuple[str, ...] = ()) -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    special = [*SPECIAL, *more]
-    vocabulary = {t: i for i, t in enumerate([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
-    raw = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw, pad_token="<pad>", unk_token="<unk>", eos_token="<|end|>",
-        additional_special_tokens=special[3:],
-    )  # fmt: skip
-
-
-SMALL = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
-
-
-def _text(vocabulary: int) -> dict[str, Any]:
-    ids = {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0}
-    return {**SMALL, "vocab_size": vocabulary, "num_key_value_heads": 2, "max_position_embeddings": 512, **ids}
-
-
-def _processor(tokenizer: Any, pictures: Any, **more: Any) -> Any:
-    from transformers import LlavaProcessor
-
-    return LlavaProcessor(pictures, tokenizer, chat_template=TEMPLATE, image_token="<image>", **more)
-
-
-def _llava() -> tuple[Any, Any]:
-    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, LlamaConfig, LlavaConfig
-    from transformers import LlavaForConditionalGeneration as Model
-
-    tokenizer = _tokenizer()
-    vision = CLIPVisionConfig(**SMALL, image_size=SIDE, patch_size=14)
-    config = LlavaConfig(
-        vision_config=vision, text_config=LlamaConfig(**_text(len(tokenizer))), image_token_index=6, image_seq_length=4,
-        vision_feature_select_strategy="default",
-    )  # fmt: skip
-    pictures = CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
-    more = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
-    return Model(config), _processor(tokenizer, pictures, **more)
-
-
-def _internvl() -> tuple[Any, Any]:
-    from transformers import BitImageProcessorPil, InternVLConfig, InternVLVisionConfig, LlamaConfig
-    from transformers import InternVLForConditionalGeneration as Model
-
-    tokenizer = _tokenizer()
-    vision = InternVLVisionConfig(**SMALL, image_size=[2 * SIDE, 2 * SIDE], patch_size=[14, 14], use_mean_pooling=False)
-    config = InternVLConfig(
-        vision_config=vision, text_config=LlamaConfig(**_text(len(tokenizer))), image_token_id=6, image_seq_length=4,
-        downsample_ratio=0.5, vision_feature_layer=-1, vision_feature_select_strategy="default",
-    )  # fmt: skip
-    pictures = BitImageProcessorPil(
-        size={"height": 2 * SIDE, "width": 2 * SIDE}, do_center_crop=False, do_convert_rgb=True
+def _llava():
+    vision = CLIPVisionConfig(**EYE, image_size=28, patch_size=14)
+    return LlavaForConditionalGeneration(
+        LlavaConfig(
+            vision_config=vision, text_config=LlamaConfig(**TEXT), image_token_index=IMAGE, image_seq_length=PLACES
+        )
     )
-    return Model(config), _processor(tokenizer, pictures, patch_size=SIDE, vision_feature_select_strategy="full")
 
 
-def _qwen() -> tuple[Any, Any]:
-    from transformers import ProcessorMixin, Qwen2VLConfig, Qwen2VLImageProcessorPil, Qwen2VLProcessor
-    from transformers import Qwen2VLForConditionalGeneration as Model
+def _internvl():
+    vision = {**EYE, "image_size": [28, 28], "patch_size": [7, 7]}
+    config = InternVLConfig(
+        vision_config=vision, text_config={"model_type": "llama", **TEXT}, image_token_id=IMAGE, downsample_ratio=0.5
+    )
+    return InternVLForConditionalGeneration(config)
 
-    class Pictures(Qwen2VLProcessor):
-        """Without the video processor, which wants torchvision."""
 
-        def __init__(self, image_processor: Any = None, tokenizer: Any = None, chat_template: Any = None) -> None:
-            self.image_token, self.video_token = "<image>", "<video>"
-            self.image_token_id, self.video_token_id = 6, 7
-            ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
+def _qwen2vl():
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+    text = {**TEXT, "rope_parameters": rope}
+    vision = {"depth": 2, "embed_dim": 16, "hidden_size": 16, "num_heads": 2, "mlp_ratio": 1, "patch_size": 7}
+    return Qwen2VLForConditionalGeneration(
+        Qwen2VLConfig(
+            text_config=text,
+            vision_config=vision,
+            image_token_id=IMAGE,
+            vision_start_token_id=37,
+            vision_end_token_id=38,
+        )
+    )
 
-    tokenizer = _tokenizer(("<video>",))
-    vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 1, "patch_size": 14}
-    text = {**_text(len(tokenizer)), "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e4}}
-    config = Qwen2VLConfig(vision_config=vision, text_config=text, image_token_id=6, video_token_id=7)
-    pictures = Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=84 * 84)
-    return Model(config), Pictures(pictures, tokenizer, chat_template=TEMPLATE)
+
+MAKERS = {"llava": _llava, "internvl": _internvl, "qwen2vl": _qwen2vl}
+
+
+def make(name: str, seed: int = 0):
+    """A tiny model of this family, and a frozen reference a little off it."""
+    torch.manual_seed(seed)
+    model = MAKERS[name]().eval()
+    reference = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in reference.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return model, reference.requires_grad_(False)
+
+
+def pictures(count: int, seed: int):
+    """Random pictures, (count, 3, 28, 28)."""
+    return torch.randn(count, 3, 28, 28, generator=torch.Generator().manual_seed(seed))
+
+
+def _seen(model, seen):
+    """Pictures in the shape of the family: Qwen2-VL takes flat patches with their grid."""
+    if model.config.model_type != "qwen2_vl":
+        return {"pixel_values": seen}
+    side, frames = 28 // 7, 2
+    blocks = seen.reshape(len(seen), 3, side // 2, 2, 7, side // 2, 2, 7).permute(0, 2, 5, 3, 6, 1, 4, 7)
+    flat = blocks.reshape(len(seen) * side * side, 3, 1, 7, 7).expand(-1, -1, frames, -1, -1)
+    return {
+        "pixel_values": flat.reshape(len(seen) * side * side, -1),
+        "image_grid_thw": torch.tensor([[1, side, side]] * len(seen)),
+    }
+
+
+def logits(model, seen, answers, length=None):
+    """Read answers (lists of tokens) about pictures: logits (N, T, V), tokens (N, T) and mask (N, T)."""
+    length = length or max(map(len, answers))
+    prompt = [2, 37, *[IMAGE] * PLACES, 38, 3]
+    ids = torch.tensor([prompt + a + [0] * (length - len(a)) for a in answers])
+    attention = torch.tensor([[1] * (len(prompt) + len(a)) + [0] * (length - len(a)) for a in answers])
+    more = {"mm_token_type_ids": (ids == IMAGE).int()} if model.config.model_type == "qwen2_vl" else {}
+    out = model(input_ids=ids, attention_mask=attention, **_seen(model, seen), **more).logits
+    said = ids[:, len(prompt) :]
+    return out[:, len(prompt) - 1 : -1], said, attention[:, len(prompt) :]
+
+
+def logps(model, seen, answers, length=None):
+    """Read answers: log-probabilities (N, T) of their tokens, and mask (N, T)."""
+    out, said, mask = logits(model, seen, answers, length)
+    return out.log_softmax(-1).gather(-1, said[..., None])[..., 0], mask

@@ -8,13 +8,13 @@ For a trainer. `mix.needs` says what a batch must be given; make an `answers.Pre
 
 - "reference": `Answers.reference` of all sides, (N, T), or (N,) where sums were kept. Without it none is loaded.
 - "rejected_images": `Preferences.contrast`, the chosen words about the row's `rejected_images`.
-- "negatives": column `negatives` holds a row's k >= 1 rejected answers, each a list of messages as `rejected` is.
-  `Preferences.rejected` has one entry for each, `Preferences.group` their rows. One image encode a row is enough.
+- "negatives": a row may have several rejected answers, `rejected` being a list of them; `Preferences.rejected` has one
+  entry for each and `Preferences.group` their rows. One image encode a row is enough.
 - "margin": `Preferences.margin`, from the column. "shift": `Preferences.shift`, from a `RunningMean` of both rewards.
 - "token_weights": `Answers.weights` of all sides, from `diff`; the reference then (N, T).
 - "auxiliary": `Preferences.auxiliary`, from rows of another data set (prompt + completion).
 - "blind": `Answers.blind` of both sides. "divergence": `Answers.divergence` of both sides (`losses.token_divergence`,
-  wants logits). "noisy": `Preferences.noisy` (`losses.noisy_choice`, wants logits: the policy's about `images` and about
+  of logits). "noisy": `Preferences.noisy` (`losses.noisy_choice`, of logits: the policy's about `images` and about
   `rejected_images`, the reference's about `images`).
 
 `mix.rejected_sees` is the column whose pictures the rejected words are read about, where a row has it.
@@ -140,7 +140,7 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
         "sigmoid": Loss("DPO", "2305.18290", losses.dpo, _ratios),
         "infonce": Loss(
             "DPO with k rejected answers a row (SeVa)", "2404.10501", losses.info_nce,
-            lambda p: (*_ratios(p), p.group), _REFERENCE | {"negatives"}, (*_WORDS, "negatives"),
+            lambda p: (*_ratios(p), p.group), _REFERENCE | {"negatives"},
         ),
         "image": Loss(
             "the same words prefer their picture to another (mDPO, Image-DPO)", "2406.11839", losses.image_dpo,

@@ -1,7 +1,7 @@
 """Preference losses for vision-language models, as pure functions of log-probabilities.
 
 Every function takes tensors and returns one loss a row, (B,), of which a trainer takes the mean. None reads a model, a
-text or a clock. `answers` makes the tensors; `loss_table` has the names that `--loss` takes and what each needs of the data.
+text or a clock. `answers` makes the tensors; `loss_table` has the names that `--loss` takes and what each needs.
 
 Notation: a *log-ratio* h(y), (B,), is the sum over the answer's tokens of log pi(y_t) - log ref(y_t); w and l are the
 chosen and the rejected answer, I the picture; beta is the inverse temperature, one for all rows or one a row, (B,).
