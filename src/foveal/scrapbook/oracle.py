@@ -378,7 +378,7 @@ def _form(pattern: str) -> re.Pattern[str]:
 FORMS: tuple[tuple[re.Pattern[str], Callable[[Scene, re.Match[str]], Answer | None]], ...] = (
     (_form(r"^.*\bchart\b.*|^.*\bgraph\b.*"), lambda s, m: _charted(s, m) if _asks_panel(m[0]) else None),
     (_form(r"^.*\btable\b.*"), lambda s, m: _tabled(s, m) if _asks_panel(m[0]) and "rows" not in m[0] else None),
-    (_form(r"^.*\b(?:say|says|written|word|words|text|writing)\b.*|^read\b.*"), _written),
+    (_form(r"^(?:what|which)\b.*\b(?:say|says|written|words?|text|writing|reads?)\b.*|^read\b.*"), _written),
     (_form(r"^(?:is|are) there (?:exactly |only |just )?(.+)$"), _is_there),
     (_form(r"^(?:can|do|could) you see (.+)$"), _is_there),
     (_form(r"^(?:does|do|did) (?:the|this) (?:picture|image|photo|scene) (?:show|contain|have|include|depict) (.+)$"),
@@ -491,20 +491,26 @@ def _is_yes_no(instruction: str) -> bool:
     return bool(re.match(r"(?:is|are|does|do|can you see|could you see)\b", _plain(instruction)))
 
 
+def _asks_for_being(instruction: str) -> bool:
+    return bool(
+        re.match(r"(?:(?:is|are) (?:there|an?|any|some)|does the|can you see|do you see)\b", _plain(instruction))
+    )
+
+
 def solvable(scene: Scene, instruction: str) -> int:
     """Return from 1 to 5 whether the picture suffices to carry an instruction out."""
     if (language := sensible(instruction)) < 4:
         return max(1, language - 1)
-    if (there := grounded(scene, instruction)) < 5 and not _is_yes_no(instruction):
+    if (there := grounded(scene, instruction)) < 5 and not _asks_for_being(instruction):
         return 1 if there == 1 else 2
     found = reply(scene, instruction)
     return 5 if found and found.topic != "absent" else 1 if there == 1 or clarity(scene, instruction) > 1 else 2
 
 
 def true(scene: Scene, text: str) -> int:
-    """Return from 1 to 5 how true a text is: 5 nothing wrong, 3 one detail, 2 much, 1 it is about something else."""
+    """Return from 1 to 5 how true a text is: 5 nothing wrong, 3 one thing, 2 several, 1 it is about something else."""
     checked = [j for j in said.judged(text, scene) if j.true is not None]
-    wrong = [j for j in checked if not j.true]
+    wrong = {j.claim.noun for j in checked if not j.true}
     named = [j for j in checked if j.claim.kind == "object"]
     if named and not any(j.true for j in named):
         return 1
