@@ -174,7 +174,8 @@ def _matches(scene: Scene, fact: Fact, answer: str) -> bool:
     if fact.topic in ("ocr", "chart", "table"):
         return _core(wanted) in _squeezed(given)
     if fact.topic in ("what", "relation", "size"):
-        return set(nouns_in(answer.rstrip("."))) == set(nouns_in(fact.answer.rstrip(".")))
+        denied = any(c.kind == "absent" for c in said.claims(answer))
+        return not denied and set(nouns_in(answer.rstrip("."))) == set(nouns_in(fact.answer.rstrip(".")))
     if fact.topic == "where":
         return _sides(given) == _sides(wanted)
     hues = set(re.findall(rf"\b(?:{HUES})\b", given.replace("grey", "gray")))

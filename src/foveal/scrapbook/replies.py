@@ -203,10 +203,8 @@ def _is_panel(scene: Scene, what: str) -> Answer:
     }  # fmt: skip
     written = bool(scene.texts or scene.chart or scene.table)
     yes = next((there for word, there in here.items() if word in what), written)
-    return (
-        "exists",
-        f"{'Yes' if yes else 'No'}, there is {'' if yes else 'no '}{re.sub(r'^(?:an?|any|some) ', '', what)}.",
-    )
+    name = re.sub(r"^(?:an?|any|some) ", "", what)
+    return "exists", f"Yes, there is a {name}." if yes else f"No, there is no {name}."
 
 
 def _is_so(scene: Scene, m: re.Match[str]) -> Answer | None:
@@ -381,10 +379,10 @@ FORMS: tuple[tuple[re.Pattern[str], Callable[[Scene, re.Match[str]], Answer | No
     (_form(r"^where (?:the )?(.+?) (?:is|are)$"), _where),
     (_form(r"^which (?:one |object |thing )?is (bigger|larger|smaller)[,:]? (?:the )?(.+?) or (?:the )?(.+)$"),
      _which_bigger),
-    (_form(rf"^(?:what|which (?:object|thing)|name (?:what|the (?:object|thing)|it)|identify (?:what|the object))"
+    (_form(rf"^(?:what|(?:what|which) (?:object|thing)|name (?:what|the (?:object|thing))|identify (?:what|the object))"
            rf"(?: is| are| can be seen| do you see| stands| you see| that is)* ({'|'.join(_NEXT)}) (?:the )?(.+)$"),
      _what_beside),
-    (_form(rf"^(?:what|which (?:object|thing)|name (?:what|the (?:object|thing))|identify (?:what|the object))"
+    (_form(rf"^(?:what|(?:what|which) (?:object|thing)|name (?:what|the (?:object|thing))|identify (?:what|the object))"
            rf"(?: is| are| can be seen| do you see| stands| you see| that is)* {_AT}(?:{_WHOLE[:-1]})?$"), _what_at),
     (_form(r"^what (?:is|are|can be seen|do you see|can you see|things are|objects are)(?: there)?"
            r"(?: (?:in|on) (?:the|this) (?:picture|image|photo|scene)| here)?$"), _listing),
