@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from PIL import Image, ImageOps
+
+from foveal.scrapbook.parts import COLOURS, RGB
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-RGB: TypeAlias = tuple[int, int, int]
-
-COLOURS: dict[str, RGB] = {
-    "red": (205, 35, 35),
-    "orange": (240, 140, 30),
-    "yellow": (245, 215, 50),
-    "green": (70, 150, 60),
-    "blue": (45, 95, 200),
-    "purple": (130, 65, 165),
-    "pink": (245, 150, 190),
-    "brown": (125, 80, 45),
-    "black": (25, 25, 25),
-    "gray": (130, 130, 130),
-    "white": (245, 245, 245),
-}
 BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 """Colours a cut-out may be tinted in."""
 
