@@ -170,7 +170,7 @@ def test_show_tells_the_sides_apart(out, capsys) -> None:
 def test_the_end_of_a_run_shows_both_sides(out, capsys) -> None:
     _tell_rows(out)
     first = capsys.readouterr().out.splitlines()[0]
-    assert first.count(EVIL[:40]) == 3 and "  not  " in first
+    assert first.count(EVIL[:30]) == 3 and "  not  " in first
 
 
 def test_a_run_without_a_pair_says_why(tmp_path, pictures, capsys) -> None:
