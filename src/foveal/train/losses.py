@@ -72,7 +72,7 @@ def image_dpo(clean: Tensor, corrupted: Tensor, *, beta: Beta = 0.1) -> Tensor:
         corrupted: (B,) log-ratios of the same words about the rejected picture, both under the same two models.
         beta: as in `dpo`.
 
-    Source: mDPO, 2406.11839, section 3, conditional preference optimisation; Image-DPO, 2501.00569, section 4.
+    Source: mDPO, 2406.11839, conditional preference optimisation; Image-DPO, 2501.00569, its objective.
     """
     return _minus_log_sigmoid(beta * (clean - corrupted))
 
@@ -85,7 +85,7 @@ def anchor(chosen: Tensor, *, beta: Beta = 0.1, delta: float = 0.0) -> Tensor:
         beta: as in `dpo`.
         delta: the reward that the chosen answer should have at least; the paper and its code use 0.
 
-    Source: mDPO, 2406.11839, section 3, anchored preference optimisation.
+    Source: mDPO, 2406.11839, anchored preference optimisation.
     """
     return _minus_log_sigmoid(beta * chosen - delta)
 
@@ -109,7 +109,7 @@ def ddpo(
         beta: as in `dpo`, but for averages: it wants to be larger.
         average: divide by the sums of weights, as the paper does; False is the released RLAIF-V code's default.
 
-    Source: RLHF-V, 2312.00849, section 3, dense direct preference optimisation.
+    Source: RLHF-V, 2312.00849, dense direct preference optimisation.
     """
     if average:
         chosen, rejected = chosen / chosen_weight, rejected / rejected_weight
@@ -174,7 +174,7 @@ def bco(chosen: Tensor, rejected: Tensor, shift: Tensor | None = None, *, beta: 
         shift: () running mean of the rewards of both sides (`RunningMean`); None is 0, which is TRL's `bco_pair`.
         beta: as in `dpo`.
 
-    Source: BCO, 2404.04656; the quality term of MPO, 2411.10442, section 3.
+    Source: BCO, 2404.04656; the quality loss of mixed preference optimisation, 2411.10442.
     """
     moved = 0.0 if shift is None else shift
     return _minus_log_sigmoid(beta * chosen - moved) + _minus_log_sigmoid(moved - beta * rejected)
@@ -227,7 +227,7 @@ def vdpo(
         gamma: how much the picture is stressed; tuned in the paper, so there is no default.
         beta: as in `dpo`.
 
-    Source: V-DPO, 2411.02712, section 3.
+    Source: V-DPO, 2411.02712, as its released code computes it from log-probabilities.
     """
 
     def guided(policy: Tensor, blind: Tensor, reference: Tensor) -> Tensor:
@@ -259,7 +259,7 @@ def nll(mean: Tensor) -> Tensor:
     Args:
         mean: (B,) mean log-probability a token.
 
-    Source: the generation term of MPO, 2411.10442, section 3; the first term of ORPO, 2403.07691, eq. 6.
+    Source: the generation loss of mixed preference optimisation, 2411.10442; the first term of ORPO, 2403.07691.
     """
     return -mean
 
