@@ -20,6 +20,7 @@ LINES = [
     {"recipe"},
     {"runner"},
     {"view", "train", "evals"},
+    {"proof"},
     {"commands"},
     {"cli"},
     {"__main__"},
