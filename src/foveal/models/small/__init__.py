@@ -7,6 +7,7 @@ from pathlib import Path
 
 from foveal.errors import ModelSetupError
 from foveal.models.local import LocalBackend
+from foveal.models.small.tower import Tower
 from foveal.models.small.vlm import ABOUT, SmallVLM
 from foveal.models.wire import Request
 
@@ -41,6 +42,10 @@ class Small(LocalBackend):
         except KeyError as error:  # weights, but of another model: without the note of their shape
             raise ModelSetupError(f"{folder} holds weights of another model than the embedded one") from error
         super().__init__(lambda: self._small)
+
+    def see_with(self, tower: Tower) -> None:
+        """Use a vision tower that several of these share, so that a picture is encoded once for all of them."""
+        self._small.see_with(tower)
 
     @property
     def identity(self) -> str:
