@@ -1,8 +1,8 @@
 """What was paid for: calls, records and what became of them, in SQLite (WAL); and the meter that counts the cost.
 
 One process writes a store at a time. A call is in the journal, hence durable, before its answer reaches the method; into
-the tables it goes with everything else through one thread, many rows to a transaction. A record's children and its status
-are always in one. What of them a kill takes away is made again from the calls, for nothing.
+the tables everything goes through one thread, many rows to a transaction. A record's children and its status are always
+in one. What of them a kill takes away is made again from the calls, for nothing.
 """
 
 from __future__ import annotations
@@ -484,7 +484,7 @@ class Store:
 
     async def room(self) -> None:
         """Wait while far more waits to be written than the disk takes."""
-        while self._writer.given - self._writer.written > _MOST_WAITING and not self._writer.broken:
+        while self._writer.given - self._writer.written > _MOST_WAITING and not self._writer.broken:  # noqa: ASYNC110 - rare
             await asyncio.sleep(_GROUP)
 
     def flush(self) -> None:
