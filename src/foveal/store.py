@@ -1,6 +1,6 @@
 """What was paid for: calls, records and what became of them, in SQLite (WAL); and the meter that counts the cost.
 
-One process writes a store at a time. A call is in the journal, hence durable, before its answer reaches the method; into
+One process writes a store at a time. A call is in the journal, hence durable, before its answer reaches the method; to
 the tables everything goes through one thread, many rows to a transaction. A record's children and its status are always
 in one. What of them a kill takes away is made again from the calls, for nothing.
 """

@@ -265,7 +265,7 @@ _QUICK = 0.001
 
 
 async def _ahead(items: Iterator[Record | Broken]) -> AsyncIterator[list[Record | Broken]]:
-    """Yield the items in batches, read in a thread while they take their time (a network, a disk that spins, big files).
+    """Yield the items in batches, read in a thread while they take their time (networks, disks that spin, big files).
 
     Quick ones are read between the replies: at every system call a thread would wait for the interpreter and then take
     it from the loop, which costs more than a millisecond's work.
