@@ -44,14 +44,12 @@ def told(tmp: Path, say: Callable[[Question], str | Reply], names: tuple[str, ..
 
 
 def test_who_knows_the_truth_gets_everything_right(tmp_path: Path) -> None:
-    asked, answers = asked_of(), told(tmp_path / "run", truthful)
-    found = {
-        m.name: m.value for s in suite.scored(suite.named(NAMES, True), asked, answers).values() for m in s.measures
-    }
+    model = knowing([q for of in asked_of().values() for q in of], truthful)
+    scored = suite.evaluate([n for n in NAMES if n != "arena"], PICTURES, model, tmp_path / "run")
+    found = {m.name: m.value for s in scored.values() for m in s.measures}
     wanted = dict.fromkeys(found, 1.0) | {"chair/chair_i": 0.0, "chair/chair_s": 0.0}
     wanted |= {n: 0.5 for n in found if n.endswith("/yes")} | {"chair/words": found["chair/words"]}
     assert found == pytest.approx(wanted)
-    assert not any(answers.unanswered.values())
 
 
 def test_a_second_evaluation_pays_nothing(tmp_path: Path) -> None:
