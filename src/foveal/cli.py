@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from foveal import __version__
-from foveal.commands import evaluate, perturb, scrapbook
+from foveal.commands import evaluate, perturb, prove, scrapbook, train
 from foveal.errors import DiskFull, FovealError, RecipeError, RunStopped, nearest
 
 if TYPE_CHECKING:
@@ -367,8 +367,9 @@ def _tell_rows(folder: Path, most: int = 3) -> None:
         question, answer = (getattr(record.body, side, "") for side in ("question", "answer"))
         source = Path(str(record.tags.get("source", record.id[:12]))).name
         if question:
-            said = answer or getattr(record.body, "chosen", "")
-            print(f"{clip(source, 40)}: {clip(question, 70)}  ->  {clip(said, 70)}")
+            chosen, rejected = (getattr(record.body, side, "") for side in ("chosen", "rejected"))
+            said = f"{clip(chosen, 50)}  not  {clip(rejected, 50)}" if chosen else clip(answer, 70)
+            print(f"{clip(source, 40)}: {clip(question, 70)}  ->  {said}")
 
 
 def _tell_export(exported: Exported) -> None:
@@ -403,6 +404,8 @@ COMMANDS: dict[str, Command] = {
     "perturb": (perturb.run, "a contact sheet of what can be done to a picture", perturb.options),
     "scrapbook": (scrapbook.run, "draw scenes whose truth is known exactly", scrapbook.options),
     "eval": (evaluate.run, "ask a model questions whose answers are known: figures with intervals", evaluate.options),
+    "train": (train.do, "train a model on rows: sft, dpo, kto, grpo, rloo", train.options),
+    "prove": (prove.run, "try what papers claim where the truth is known: data, training, measured change", prove.options),
     "serve": (_serve, "put a model behind an OpenAI-compatible server on this machine", _serve_options),
 }
 """What each command does, says of itself and takes. Those of other rooms come from `foveal.commands`."""

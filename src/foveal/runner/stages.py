@@ -91,7 +91,8 @@ class Session:
 
     def fingerprints(self) -> dict[str, str]:
         """Return what each row step's decisions depend on."""
-        return {b.label: b.fingerprint(self.identities) for b in self.plan.steps if b.step.kind == "row"}
+        seed = f"/{self.plan.recipe.seed}" if self.plan.recipe.seed else ""
+        return {b.label: b.fingerprint(self.identities) + seed for b in self.plan.steps if b.step.kind == "row"}
 
 
 async def carry(session: Session) -> None:
@@ -179,6 +180,8 @@ def _value(session: Session, name: str, row: Row) -> Any:
     match name.split(".", 1):
         case ["question"] | ["answer"]:
             return getattr(body_from_json(orjson.loads(row.body)), name, "")
+        case ["chosen"] | ["rejected"] | ["rejected_images"]:
+            return getattr(body_from_json(orjson.loads(row.body)), name, None)
         case ["picture"]:
             return next(iter(orjson.loads(row.images)), "")
         case ["dhash"]:
