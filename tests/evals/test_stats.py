@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from foveal.evals.arena import controlled
 from foveal.evals.calibration import brier, ece
-from foveal.evals.stats import Measure, difference, estimate, mcnemar, mean, of_sums, pooled, ratio, sign_test, wilson
+from foveal.evals.stats import Measure, difference, estimate, mcnemar, mean, of_sums, ratio, sign_test, wilson
 
 
 def grouped(rng: np.random.Generator, pictures: int, each: int, level: float = 0.0) -> tuple[list[str], list[float]]:
@@ -73,19 +73,6 @@ def test_order_of_pictures_does_not_matter() -> None:
     one, other = accuracy(names, right), accuracy(names[::-1], right[::-1])
     assert difference(one, other).value == 0
     assert difference(one, Measure("none", other.pictures, lambda w: w[:, 0] * 0, 1)).value == one.value
-
-
-def test_pooled_is_the_mean_of_the_models_on_the_same_draws() -> None:
-    names, right = grouped(np.random.default_rng(3), 60, 2)
-    one, other = accuracy(names, right), accuracy(names[::-1], [1 - x for x in right[::-1]])
-    both = pooled([one, other])
-    assert math.isclose(both.value, 0.5)
-    assert math.isclose(difference(one, both).value, one.value - 0.5)
-    assert np.ptp([estimate(both).low, estimate(both).high]) < 0.3  # where one gains on a draw the other loses
-    with pytest.raises(ValueError, match="same pictures"):
-        pooled([one, accuracy(["x"], [1.0])])
-    with pytest.raises(ValueError, match="nothing"):
-        pooled([])
 
 
 def test_a_skewed_mean_gets_a_skewed_interval() -> None:

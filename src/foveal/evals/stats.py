@@ -198,26 +198,6 @@ def _over(pictures: tuple[str, ...], measure: Measure) -> Callable[[Array], Arra
     return lambda weights: measure.of(weights[:, order])
 
 
-def pooled(measures: Sequence[Measure]) -> Measure:
-    """Return the mean of one figure over several models on the same pictures, such as the seeds of a training.
-
-    Its interval tells how far the pictures could carry it; how far the seeds could, their own spread tells.
-
-    Raises:
-        ValueError: there is none, or they were not measured on the same pictures.
-    """
-    if not measures:
-        raise ValueError("nothing to pool")
-    first = measures[0]
-    each = [_over(first.pictures, m) for m in measures]
-
-    def of(weights: Array) -> Array:
-        values: Array = np.mean([f(weights) for f in each], axis=0)
-        return values
-
-    return Measure(first.name, first.pictures, of, sum(m.n for m in measures), first.unit, first.better)
-
-
 def _draws(measure: Measure, seed: int, resamples: int, batch: int = 256) -> Array:
     """Return a figure's values on draws of as many pictures, with replacement; undefined ones are left out."""
     size, rng, parts = len(measure.pictures), np.random.default_rng(seed), []
