@@ -249,9 +249,7 @@ def test_a_killed_training_goes_on_with_the_same_losses(verb, data, tmp_path):
     assert card(tmp_path / "killed")["state"] == "running"
     (tmp_path / "killed" / "checkpoint-99").mkdir()  # as a kill leaves one half written
     again = []
-    job = replace(
-        Job(verb, str(source), str(data / "llava"), str(tmp_path / "killed")), **SAME, **(MORE if more else {})
-    )
+    job = replace(Job(verb, str(source), str(data / "llava"), str(tmp_path / "killed")), **SAME, **(MORE if more else {}))
     train(job, again.append)
     assert again[0].startswith("continuing from checkpoint-")
     whole = losses(tmp_path / "whole")

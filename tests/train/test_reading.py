@@ -49,9 +49,7 @@ def test_a_picture_is_encoded_once_and_learns_from_every_answer(name, photos):
     model, processor = make(name)
     seen = []
     tower = model.get_encoder(modality="image")
-    tower.register_forward_pre_hook(
-        lambda m, args, kwargs: seen.append((args or (kwargs["pixel_values"],))[0].shape), with_kwargs=True
-    )
+    tower.register_forward_pre_hook(lambda m, args, kwargs: seen.append((args or (kwargs["pixel_values"],))[0].shape), with_kwargs=True)
     answers = ["One.", "Two three.", "Four"]
 
     def gradient(each_alone):

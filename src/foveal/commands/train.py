@@ -44,11 +44,7 @@ def _loss(p: argparse.ArgumentParser) -> None:
     group.add_argument("--auxiliary", default="", metavar="DATA", help="conversations for a loss's `lm` term (HA-DPO)")
     group.add_argument("--reward", action="append", default=[], metavar="NAME[:WEIGHT]", help="grpo, rloo (repeatable)")
     group.add_argument(
-        "--strict",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a reward only watched, on --eval too (repeatable)",
+        "--strict", action="append", default=[], metavar="NAME", help="a reward only watched, on --eval too (repeatable)"
     )
     group.add_argument("--eval", default="", metavar="DATA", dest="held_out", help="rows that are only evaluated on")
 
@@ -56,9 +52,7 @@ def _loss(p: argparse.ArgumentParser) -> None:
 def _weights(p: argparse.ArgumentParser) -> None:
     group = p.add_argument_group("which weights")
     group.add_argument("--lora", type=int, default=0, metavar="RANK", help="train an adapter (default: all weights)")
-    group.add_argument(
-        "--alpha", type=int, default=0, metavar="N", help="the adapter's scale (default: twice its rank)"
-    )
+    group.add_argument("--alpha", type=int, default=0, metavar="N", help="the adapter's scale (default: twice its rank)")
     group.add_argument("--merge", action="store_true", help="melt the adapter into the saved model")
     group.add_argument("--train-tower", action="store_true", dest="tower", help="train the vision tower too")
     group.add_argument("--dtype", default="auto", help="of the weights: float32 (default), bfloat16")
@@ -70,9 +64,7 @@ def _steps(p: argparse.ArgumentParser) -> None:
     group.add_argument("--steps", type=int, default=0, metavar="N", help="stop after so many, instead of --epochs")
     group.add_argument("--batch", type=int, default=4, help="rows at a time on each device (default 4)")
     group.add_argument("--accumulate", type=int, default=1, metavar="N", help="batches to a step (default 1)")
-    group.add_argument(
-        "--rate", type=float, default=0.0, help="learning rate (default: TRL's; ten times it with --lora)"
-    )
+    group.add_argument("--rate", type=float, default=0.0, help="learning rate (default: TRL's; ten times it with --lora)")
     group.add_argument(
         "--max-length", type=int, default=0, metavar="N", dest="longest", help="tokens of a row (default: no limit)"
     )

@@ -115,9 +115,7 @@ def train(job: Job, say: Callable[[str], object] = print) -> dict[str, Any]:
     key = _key(job, checked)
     known = card.read(out)
     if known and known["key"] != key:
-        raise SetupError(
-            f"{out} holds another training ({known['verb']} on {known['data']['path']}); name another with -o"
-        )
+        raise SetupError(f"{out} holds another training ({known['verb']} on {known['data']['path']}); name another with -o")
     if known and known["state"] == "finished":
         say(f"{out} holds this very training, finished")
         return known
@@ -242,9 +240,7 @@ def fits(mix: Mix, rows: Rows) -> None:
                 )
     theirs = next((n for n in mix.native), "")
     if theirs and any("rejected_images" in row for row in rows.rows):
-        raise SetupError(
-            f"loss {theirs!r} is TRL's, which has no rejected_images; choose one of foveal's (docs/training.md)"
-        )
+        raise SetupError(f"loss {theirs!r} is TRL's, which has no rejected_images; choose one of foveal's (docs/training.md)")
 
 
 def _rewarded(job: Job, found: Rows, held_out: Rows | None) -> None:
@@ -274,9 +270,7 @@ def _reference(job: Job, mix: Mix) -> str:
     if chosen == "precomputed" and live:
         raise SetupError(f"loss {mix} compares with the reference's every choice: --reference adapter or resident")
     if chosen == "adapter" and not job.lora:
-        raise SetupError(
-            "--reference adapter needs --lora: without an adapter to switch off the policy is no reference"
-        )
+        raise SetupError("--reference adapter needs --lora: without an adapter to switch off the policy is no reference")
     return chosen
 
 

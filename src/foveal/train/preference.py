@@ -80,9 +80,7 @@ class Collator:
             batch["margin"] = torch.tensor([row["margin"] for row in rows])
         if "reference" in rows[0]:
             kept = [row["reference"] for row in rows]
-            sides = [k[0] for k in kept] + [
-                r for k, row in zip(kept, rows, strict=True) for r in k[1 : 1 + len(row["rejected"])]
-            ]
+            sides = [k[0] for k in kept] + [r for k, row in zip(kept, rows, strict=True) for r in k[1 : 1 + len(row["rejected"])]]
             sides += [k[-1] for k in kept] if contrast else []
             batch["reference"] = torch.nn.utils.rnn.pad_sequence(sides, batch_first=True)
         return batch
@@ -122,9 +120,7 @@ class Listed(torch.utils.data.Dataset[Row]):
 # --- the reference ---------------------------------------------------------------------------------------------------
 
 
-def precompute(
-    model: Any, rows: Sequence[Row], collate: Collator, batch: int, keep: Path, key: str
-) -> list[list[Tensor]]:
+def precompute(model: Any, rows: Sequence[Row], collate: Collator, batch: int, keep: Path, key: str) -> list[list[Tensor]]:
     """Return the log-probability of every token of every row's answers under a model, kept in a file for a resumed run.
 
     With it no reference is in memory while training and none is run: TRL refuses this for data with pictures.

@@ -70,14 +70,9 @@ class Collector:
         ends = [e[: max(0, self.longest - len(s))] if self.longest else e for s, e in zip(starts, ends, strict=True)]
         if not all(ends):
             longest = max(map(len, prompts))
-            raise SetupError(
-                f"a prompt has {longest} tokens, so --max-length {self.longest} leaves no room for its answer"
-            )
+            raise SetupError(f"a prompt has {longest} tokens, so --max-length {self.longest} leaves no room for its answer")
         rows = [s + e for s, e in zip(starts, ends, strict=True)]
-        tokens = {
-            "input_ids": _padded(rows, tokenizer.pad_token_id),
-            "attention_mask": _padded([[1] * len(r) for r in rows]),
-        }
+        tokens = {"input_ids": _padded(rows, tokenizer.pad_token_id), "attention_mask": _padded([[1] * len(r) for r in rows])}
         for name, values in per_token.items():  # kinds of tokens: those of an answer are text, 0
             tokens[name] = _padded([values[a.context] + [0] * len(e) for a, e in zip(self.answers, ends, strict=True)])
         return {
@@ -191,9 +186,7 @@ def _shared(model: Any, reading: Reading) -> Iterator[Mapping[str, Any]]:
 def _encoder(model: Any) -> Any:
     homes = [m for m in model.modules() if hasattr(type(m), "get_image_features")]
     if not homes:
-        raise ModelSetupError(
-            f"{type(model).__name__} has no get_image_features: its pictures cannot be encoded once a group"
-        )
+        raise ModelSetupError(f"{type(model).__name__} has no get_image_features: its pictures cannot be encoded once a group")
     return homes[-1]
 
 
@@ -227,9 +220,7 @@ def _spread(found: Any, tokens: Sequence[int], context: Sequence[int]) -> Any:
     listed = isinstance(found, list | tuple)
     flat = torch.cat([f.flatten(0, -2) for f in found]) if listed else found.flatten(0, -2)
     if len(flat) != sum(tokens):
-        raise ModelSetupError(
-            f"the model makes {len(flat)} picture tokens where the prompts have room for {sum(tokens)}"
-        )
+        raise ModelSetupError(f"the model makes {len(flat)} picture tokens where the prompts have room for {sum(tokens)}")
     parts = flat.split(list(tokens))
     spread = torch.cat([parts[c] for c in context])
     return (spread,) if listed else spread

@@ -58,16 +58,7 @@ class Telling(transformers.TrainerCallback):  # type: ignore[misc]
 
 datasets.disable_progress_bars()
 
-SHOWN = (
-    "loss",
-    "grad_norm",
-    "rewards/margins",
-    "rewards/accuracies",
-    "reward",
-    "kl",
-    "mean_token_accuracy",
-    "eval_loss",
-)
+SHOWN = ("loss", "grad_norm", "rewards/margins", "rewards/accuracies", "reward", "kl", "mean_token_accuracy", "eval_loss")
 """What of a log is told on the way; all of it is in log.jsonl."""
 
 
