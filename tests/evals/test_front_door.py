@@ -201,6 +201,7 @@ def test_the_table_shows_both_models_and_the_difference(foveal: Say) -> None:
     assert "random/recall ↑" in out
     assert "+100.0" in out
     assert "win_lc" in out
+    assert max(len(line) for line in out.splitlines()) > 80  # no cell is folded
 
 
 def test_a_judge_model_is_asked(foveal: Say, here: Path) -> None:
