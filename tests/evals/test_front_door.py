@@ -256,6 +256,13 @@ def test_a_bad_set_up_is_one_sentence_and_pays_nothing(
     assert not (here / "evals").exists()
 
 
+def test_without_numpy_the_extra_is_named(foveal: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foveal.commands.evaluate.find_spec", lambda name: None)
+    code, _, err = foveal("eval", "pope", *YES)
+    assert code == BAD_SETUP
+    assert "pip install 'foveal[evals]'" in err
+
+
 def test_a_missing_picture_is_named(foveal: Say, here: Path) -> None:
     (here / "scenes" / "3.jpg").unlink()
     code, _, err = foveal("eval", "pope", *YES)
