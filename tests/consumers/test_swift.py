@@ -59,3 +59,17 @@ def test_a_picture_that_no_turn_names_is_not_shown(tmp_path, load):
     assert (row["messages"][-1]["content"], row["rejected_response"]) == ("good", "bad")
     assert [A.digest in image["path"] for image in row["images"]] == [True]
     assert not row.get("rejected_images")
+
+
+def test_judged_answers(tmp_path, load):
+    export(pairs(), "ms-swift-kto", tmp_path)
+    data = load("swift_kto.jsonl")
+    assert [bool(label) for label in data["label"]] == [True, False] * 6
+    assert [row["messages"][-1]["content"] for row in data][:2] == ["good 0", "bad 0"]
+
+
+def test_tasks(tmp_path, load):
+    export(pairs(), "ms-swift-grpo", tmp_path)
+    data = load("swift_grpo.jsonl")
+    assert data["solution"] == [f"good {i}" for i in range(6)]
+    assert {row["messages"][-1]["role"] for row in data} == {"user"}
