@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from foveal import __version__
-from foveal.commands import perturb
+from foveal.commands import evaluate, perturb, prove, scrapbook, train
 from foveal.errors import DiskFull, FovealError, RecipeError, RunStopped, nearest
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ STOPPED, BAD_SETUP, ALL_FAILED = 3, 2, 1
 SMALL_NOTE = (
     "The embedded model knows a few dozen kinds of objects in simple scenes; on other pictures its data is only good "
     "for trying things out. Name your own with --model URL."
+)
+ORACLE_NOTE = (
+    "The oracle answers from the truth of scenes: it measures a method and is no model. Every row is tagged with the "
+    "roles it played."
 )
 
 
@@ -274,6 +278,8 @@ def _banner(plan: Plan, source: Source, folder: Path) -> None:
     print(f"foveal {plan.recipe.name}: {source.describe()} -> {folder}\nmodels: {who}")
     if any(spec.model == "small" for spec in specs.values()):
         print(SMALL_NOTE)
+    if any(spec.model.startswith("oracle:") for spec in specs.values()):
+        print(ORACLE_NOTE)
 
 
 def _host(url: str) -> str:
@@ -397,6 +403,10 @@ COMMANDS: dict[str, Command] = {
     "export": (_export, "write a run's rows for a trainer", _export_options),
     "methods": (_methods, "what exists: kinds, roles, knobs, papers", _methods_options),
     "perturb": (perturb.run, "a contact sheet of what can be done to a picture", perturb.options),
+    "scrapbook": (scrapbook.run, "draw scenes whose truth is known exactly", scrapbook.options),
+    "eval": (evaluate.run, "ask a model questions whose answers are known: figures with intervals", evaluate.options),
+    "train": (train.do, "train a model on rows: sft, dpo, kto, grpo, rloo", train.options),
+    "prove": (prove.run, "try what papers claim where the truth is known: data, training, measured change", prove.options),
     "serve": (_serve, "put a model behind an OpenAI-compatible server on this machine", _serve_options),
 }
 """What each command does, says of itself and takes. Those of other rooms come from `foveal.commands`."""

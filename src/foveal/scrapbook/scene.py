@@ -1,134 +1,66 @@
-"""Scenes: one to three cut-outs pasted on a ground, with the truth of where everything is."""
+"""Scenes: one to five cut-outs pasted on a ground, with words, charts and tables, and the truth of all of it."""
 
 from __future__ import annotations
 
-import io
 import random
-from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from foveal.errors import MissingExtra
-from foveal.scrapbook.sources import CUTOUTS, GROUNDS, fetch
+from foveal.scrapbook import panels, themes
+from foveal.scrapbook.album import Album, Classes, Cutout, Look, Split, load_album, looks
+from foveal.scrapbook.colours import seen_colour, treat
+from foveal.scrapbook.layout import WHOLE, Box, Slot, lay_out
+from foveal.scrapbook.panels import Font
+from foveal.scrapbook.parts import COLOURS, Chart, Scene, Table, Text, Thing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = [
+    "COLOURS", "GRID", "SIDE", "Album", "Box", "Chart", "Cutout", "Look", "Page", "Scene", "Settings", "Split",
+    "Table", "Text", "Thing", "compose", "load_album", "looks",
+]  # fmt: skip
 
 SIDE = 224
 """Pixels of a scene's side: what the vision tower sees."""
 GRID = 6
 """Cells of a side in `Page.cells`."""
-CUTOUT = 176
-"""Longest side of a cut-out in memory."""
-
-Split: TypeAlias = Literal["train", "held"]
-Box: TypeAlias = tuple[float, float, float, float]
-
-GROUND_FILES = {
-    "Aqua.jpg", "Blinds.jpg", "Bridge_by_Sander_Klootwijk.jpg", "Dragonfly_by_Bolly.jpg", "Dune.jpg",
-    "Elephants_3840x2160.jpg", "Fossa_by_Jasper_Roks.jpg", "GreenMeadow.jpg", "Infinite-Sea_by_Aury88.jpg",
-    "Painting-Colors_by__herobrine7gamer.jpg", "RainDrops.jpg", "Storm.jpg", "Wood.jpg",
-    "aitzgorri_by_Aitzol_Berasategi.jpg", "analogpattern_by_Peter_Nerlich.jpg", "life_by_Aitzol_Berasategi.jpg",
-    "picosdeeuropa_by_Aitzol_Berasategi.jpg", "umang_by_Abhishek_Mudgal.jpg",
-}  # fmt: skip
-"""The wallpapers that show none of the nouns: a flower in the ground would make the truth a lie."""
-
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (205, 35, 35),
-    "orange": (240, 140, 30),
-    "yellow": (245, 215, 50),
-    "green": (70, 150, 60),
-    "blue": (45, 95, 200),
-    "purple": (130, 65, 165),
-    "pink": (245, 150, 190),
-    "brown": (125, 80, 45),
-    "black": (25, 25, 25),
-    "gray": (130, 130, 130),
-    "white": (245, 245, 245),
-}
+COVERED = 0.35
+"""The largest share of a thing that another may cover: the rest can still be recognised."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One cut-out: what it shows, where its file is, and whether it is kept out of training.
+class Settings:
+    """What is drawn, and how often.
 
     Attributes:
-        look: near-duplicates of a noun share one number and one split.
+        objects: weight of one, two, three, four and five things.
+        text: share of scenes with a sign, caption strip or tag.
+        chart: share of scenes with a chart (and at most three things).
+        table: share of scenes with a table (and at most three things).
+        occlusion: share of scenes of two or three things that stand so close that they may cover each other.
+        treated: share of things whose colours are changed.
+        repeat: share of scenes that show a noun more than once, where there is more than one thing.
+        themed: share of a scene's nouns that come from its theme; see `themes`.
+        classes: the hard split: "seen" leaves out the nouns that `themes.set_apart` names, "unseen" draws only those.
     """
 
-    noun: str
-    source: str
-    file: str
-    look: int
-    split: Split
+    objects: tuple[float, ...] = (0.15, 0.30, 0.25, 0.17, 0.13)
+    text: float = 0.18
+    chart: float = 0.06
+    table: float = 0.04
+    occlusion: float = 0.15
+    treated: float = 0.3
+    repeat: float = 0.35
+    themed: float = themes.FROM_THEME
+    classes: Classes = "all"
 
 
-@dataclass(frozen=True, slots=True)
-class Cutout:
-    """A look as pixels, with the name of its colour where one colour covers most of it."""
-
-    look: Look
-    pixels: Image.Image
-    colour: str
-
-
-@dataclass(frozen=True, slots=True)
-class Album:
-    """Everything scenes are made of."""
-
-    cutouts: tuple[Cutout, ...]
-    grounds: tuple[Image.Image, ...]
-
-    @property
-    def nouns(self) -> list[str]:
-        """All nouns, sorted."""
-        return sorted({c.look.noun for c in self.cutouts})
-
-    def of(self, noun: str, split: Split) -> list[Cutout]:
-        """Return the noun's cut-outs of a split."""
-        return [c for c in self.cutouts if c.look.noun == noun and c.look.split == split]
-
-
-@dataclass(frozen=True, slots=True)
-class Thing:
-    """One object in a scene; the box is left, top, right, bottom as shares of the side."""
-
-    noun: str
-    box: Box
-    colour: str = ""
-    file: str = ""
-
-    @property
-    def x(self) -> float:
-        """Centre, from the left."""
-        return (self.box[0] + self.box[2]) / 2
-
-    @property
-    def y(self) -> float:
-        """Centre, from the top."""
-        return (self.box[1] + self.box[3]) / 2
-
-    @property
-    def area(self) -> float:
-        """Share of the picture its box covers."""
-        return (self.box[2] - self.box[0]) * (self.box[3] - self.box[1])
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """The truth about one picture. Things stand in reading order of their layout (left to right, or top to bottom).
-
-    Attributes:
-        layout: "one", "row" (left to right) or "column" (top to bottom).
-        ground: "photo", "gradient" or the name of a plain colour.
-    """
-
-    seed: int
-    layout: str
-    ground: str
-    things: tuple[Thing, ...]
+DEFAULT = Settings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,107 +72,85 @@ class Page:
     cells: NDArray[np.int8]
 
 
-def looks() -> list[Look]:
-    """Return the reviewed list of looks that ships with foveal."""
-    text = resources.files("foveal.scrapbook").joinpath("looks.tsv").read_text("utf-8")
-    rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
-    return [
-        Look(noun, source, file, int(look), "held" if split == "held" else "train")
-        for noun, source, file, look, split in rows
-    ]
+# --- composing -----------------------------------------------------------------------------------------------------
 
 
-def load_album() -> Album:
-    """Fetch the sources (first time) and return all cut-outs and grounds as pixels."""
-    homes = {name: fetch(name) for name in CUTOUTS}
-    cutouts = tuple(_cutout(look, homes[look.source] / look.file) for look in looks())
-    files = sorted(p for name in GROUNDS for p in fetch(name).rglob("*.jpg") if p.name in GROUND_FILES)
-    return Album(cutouts, tuple(_ground(p) for p in files))
+@dataclass(slots=True)
+class _Piece:
+    """A cut-out as it is pasted: its pixels, where its left top corner is, and what is told of it."""
+
+    cutout: Cutout
+    pixels: Image.Image
+    left: int
+    top: int
+    slot: Slot
+    treatment: str
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        return self.left, self.top, self.left + self.pixels.width, self.top + self.pixels.height
 
 
-def _ground(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
-        picture.draft("RGB", (900, 600))
-        small = picture.convert("RGB")
-    small.thumbnail((900, 600))
-    return small
-
-
-def _cutout(look: Look, path: Path) -> Cutout:
-    pixels = _rasterise(path) if path.suffix == ".svg" else Image.open(path).convert("RGBA")
-    pixels = pixels.crop(pixels.getchannel("A").getbbox())
-    pixels.thumbnail((CUTOUT, CUTOUT), Image.Resampling.LANCZOS)
-    return Cutout(look, pixels, _colour(pixels))
-
-
-def _rasterise(path: Path) -> Image.Image:
-    try:
-        import resvg_py
-    except ImportError:
-        raise MissingExtra("drawing SVG cut-outs (pip install resvg-py)", "scrapbook") from None
-    return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=CUTOUT)))).convert("RGBA")
-
-
-def _colour(pixels: Image.Image) -> str:
-    """Name the colour that covers more than half of the opaque pixels, or return ""."""
-    small = np.asarray(pixels.resize((24, 24)), dtype=np.float64)
-    opaque = small[small[..., 3] > 200][:, :3]
-    if len(opaque) < 40:
-        return ""
-    names = list(COLOURS)
-    points = np.array([_opponent(np.array(rgb, dtype=np.float64)) for rgb in COLOURS.values()])
-    near = np.argmin(((_opponent(opaque)[:, None] - points) ** 2).sum(-1), axis=1)
-    counts = np.bincount(near, minlength=len(names))
-    best = int(counts.argmax())
-    return names[best] if counts[best] > 0.55 * len(opaque) else ""
-
-
-def _opponent(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn RGB into half lightness and two colour axes: shade matters less than hue when naming a colour."""
-    r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    return np.stack([(r + g + b) / 6, r - g, (r + g) / 2 - b], axis=-1)
-
-
-def compose(album: Album, seed: int, split: Split = "train") -> Page:
-    """Draw the scene of a seed. The same album and seed give the same picture and truth."""
-    rng = random.Random(seed)
+def compose(album: Album, seed: int, split: Split = "train", settings: Settings = DEFAULT) -> Page:
+    """Draw the scene of a seed. The same album, seed, split and settings give the same picture and truth."""
+    rng = random.Random(f"{split}/{seed}")
     ground, picture = _draw_ground(album, rng)
-    layout, boxes = _layout(rng)
-    covers = np.zeros((len(boxes), GRID * GRID))
-    things = []
-    for i, (cutout, slot) in enumerate(zip(_choose(album, rng, len(boxes), split), boxes, strict=True)):
-        box, cover = _paste(picture, cutout.pixels, slot, rng)
-        covers[i] = cover
-        things.append(Thing(cutout.look.noun, box, cutout.colour, f"{cutout.look.source}/{cutout.look.file}"))
-    cells = np.where(covers.max(0) > 0.2, covers.argmax(0), -1).astype(np.int8)
-    return Page(picture, Scene(seed, layout, ground, tuple(things)), cells)
+    kind = _kind(rng, settings)
+    font, held = album.font(split, rng), split == "held"
+    chart = panels.chart(picture, rng, font) if kind == "chart" else None
+    table = panels.table(picture, rng, font) if kind == "table" else None
+    texts, area = _board(picture, rng, font, held) if kind == "text" else ((), WHOLE)
+    if panel := chart or table:
+        area = (0.0, panel.box[3], 1.0, 1.0)
+    layout, slots = _slots(rng, settings, area)
+    theme, cutouts = _choose(album, rng, len(slots), split, settings, ground)
+    pieces = [_piece(c, slot, rng, settings, area, ground) for c, slot in zip(cutouts, slots, strict=True)]
+    things, cells = _paste(picture, pieces)
+    if kind == "tag":
+        texts, things = _tagged(picture, rng, font, held, things)
+    return Page(picture, Scene(seed, layout, ground, things, texts, chart, table, theme), cells)
 
 
-def _choose(album: Album, rng: random.Random, n: int, split: Split) -> list[Cutout]:
-    """Choose n cut-outs; one scene in four repeats a noun, so that counting means something."""
-    nouns = rng.sample(album.nouns, n)
-    if n > 1 and rng.random() < 0.25:
-        nouns = [nouns[0]] * n if n == 2 or rng.random() < 0.5 else [nouns[0], nouns[0], nouns[1]]
-        rng.shuffle(nouns)
-    return [rng.choice(album.of(noun, split)) for noun in nouns]
+def _kind(rng: random.Random, settings: Settings) -> str:
+    rest = 1 - settings.chart - settings.table - settings.text
+    weights = (rest, settings.text * 0.65, settings.text * 0.35, settings.chart, settings.table)
+    return rng.choices(("plain", "text", "tag", "chart", "table"), weights)[0]
 
 
-def _layout(rng: random.Random) -> tuple[str, list[tuple[float, float, float]]]:
-    """Return the layout's name and a slot (centre x, centre y, longest side) for each thing, in shares."""
-    n = rng.choices((1, 2, 3), (0.2, 0.45, 0.35))[0]
-    if n == 1:
-        return "one", [(0.5 + rng.uniform(-0.12, 0.12), 0.5 + rng.uniform(-0.12, 0.12), rng.uniform(0.35, 0.75))]
-    layout = "row" if rng.random() < 0.7 else "column"
-    ways = [(i + 0.5) / n + rng.uniform(-0.03, 0.03) for i in range(n)]
-    room = 0.48 if n == 2 else 0.34
-    slots = []
-    for along in ways:
-        side, across = room * rng.uniform(0.7, 1.15), 0.5 + rng.uniform(-0.18, 0.18)
-        slots.append((along, across, side) if layout == "row" else (across, along, side))
-    return layout, slots
+def _board(picture: Image.Image, rng: random.Random, font: Font, held: bool) -> tuple[tuple[Text, ...], Box]:
+    """Draw a sign or a caption strip; return its truth and the area that stays free."""
+    at_top = rng.random() < 0.5
+    text = (panels.sign if rng.random() < 0.6 else panels.strip)(picture, rng, font, held, at_top)
+    return (text,), (0.0, text.box[3], 1.0, 1.0) if at_top else (0.0, 0.0, 1.0, text.box[1])
+
+
+def _slots(rng: random.Random, settings: Settings, area: Box) -> tuple[str, list[Slot]]:
+    weights = settings.objects if area == WHOLE else settings.objects[:3]
+    weights = weights if any(weights) else (1.0,)
+    n = rng.choices(range(1, len(weights) + 1), weights)[0]
+    close = 2 <= n <= 3 and area == WHOLE and rng.random() < settings.occlusion
+    return lay_out(n, rng, area, rng.uniform(1.3, 1.6) if close else 1.0)
+
+
+def _choose(
+    album: Album, rng: random.Random, n: int, split: Split, settings: Settings, ground: str
+) -> tuple[str, list[Cutout]]:
+    """Return a theme and n cut-outs; some scenes repeat a noun, so that counting means something."""
+    different = rng.randint(1, n - 1) if n > 1 and rng.random() < settings.repeat else n
+    theme, nouns = themes.draw(album.drawn(split, settings.classes), different, rng, settings.themed)
+    nouns += rng.choices(nouns, k=n - len(nouns))
+    rng.shuffle(nouns)
+    return theme, [rng.choice(_apart(album.of(noun, split), ground)) for noun in nouns]
+
+
+def _apart(cutouts: list[Cutout], ground: str) -> list[Cutout]:
+    """Return the cut-outs that stand out from a plain ground of their colour, where there are any."""
+    return [c for c in cutouts if c.colour != ground] or cutouts
 
 
 def _draw_ground(album: Album, rng: random.Random) -> tuple[str, Image.Image]:
+    import numpy as np
+
     kind = rng.random()
     if kind < 0.5:
         photo = rng.choice(album.grounds)
@@ -251,33 +161,115 @@ def _draw_ground(album: Album, rng: random.Random) -> tuple[str, Image.Image]:
         ends = np.array([[rng.randrange(256) for _ in range(3)] for _ in range(2)], dtype=np.float32)
         ramp = np.linspace(0, 1, SIDE, dtype=np.float32)[:, None]
         line = ends[0] * (1 - ramp) + ends[1] * ramp
-        field = np.broadcast_to(line[:, None], (SIDE, SIDE, 3)).astype(np.uint8)
-        return "gradient", Image.fromarray(field if rng.random() < 0.5 else field.transpose(1, 0, 2).copy())
+        ramped = np.broadcast_to(line[:, None], (SIDE, SIDE, 3)).astype(np.uint8)
+        return "gradient", Image.fromarray(ramped if rng.random() < 0.5 else ramped.transpose(1, 0, 2).copy())
     name = rng.choice(sorted(COLOURS))
     shade = tuple(min(255, max(0, c + rng.randrange(-12, 13))) for c in COLOURS[name])
     return name, Image.new("RGB", (SIDE, SIDE), shade)
 
 
-def _paste(
-    picture: Image.Image, pixels: Image.Image, slot: tuple[float, float, float], rng: random.Random
-) -> tuple[Box, NDArray[np.float64]]:
-    """Paste a cut-out into its slot; return its box and how much of each cell it covers."""
-    x, y, side = slot
+def _piece(cutout: Cutout, slot: Slot, rng: random.Random, settings: Settings, area: Box, ground: str) -> _Piece:
+    """Return a cut-out sized, turned and coloured for its slot."""
+    pixels, treatment = cutout.pixels, ""
     stretch = rng.uniform(0.88, 1.14)
     width, height = pixels.width * stretch, float(pixels.height)
-    scale = side * SIDE / max(width, height)
+    scale = slot.side * SIDE / max(width, height)
     piece = pixels.resize((max(8, round(width * scale)), max(8, round(height * scale))), Image.Resampling.BILINEAR)
+    # A blue orange is still an orange, but nobody could be blamed for the answer.
+    if rng.random() < settings.treated and cutout.look.noun not in COLOURS:
+        piece, treatment = treat(piece, rng, ground)
     if rng.random() < 0.5:
         piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < 0.5:
         piece = piece.rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR, expand=True)
+        piece = piece.crop(piece.getchannel("A").getbbox())
     alpha = piece.getchannel("A")
-    shaded = ImageEnhance.Brightness(piece.convert("RGB")).enhance(rng.uniform(0.85, 1.12))
-    left = round(min(max(x * SIDE - piece.width / 2, 0), max(0, SIDE - piece.width)))
-    top = round(min(max(y * SIDE - piece.height / 2, 0), max(0, SIDE - piece.height)))
-    picture.paste(shaded, (left, top), alpha)
-    mask = Image.new("L", (SIDE, SIDE))
-    mask.paste(alpha, (left, top))
-    cover = np.asarray(mask.resize((GRID, GRID), Image.Resampling.BOX), dtype=np.float64).ravel() / 255
-    box = (left / SIDE, top / SIDE, min(1, (left + piece.width) / SIDE), min(1, (top + piece.height) / SIDE))
-    return box, cover
+    piece = ImageEnhance.Brightness(piece.convert("RGB")).enhance(rng.uniform(0.85, 1.12))
+    piece.putalpha(alpha)
+    left, top, right, bottom = (v * SIDE for v in area)
+    x = min(max(slot.x * SIDE - piece.width / 2, left), max(left, right - piece.width))
+    y = min(max(slot.y * SIDE - piece.height / 2, top), max(top, bottom - piece.height))
+    return _Piece(cutout, piece, round(x), round(y), slot, treatment)
+
+
+def _paste(picture: Image.Image, pieces: Sequence[_Piece]) -> tuple[tuple[Thing, ...], NDArray[np.int8]]:
+    """Paste the pieces, later ones over earlier ones; return the things and what each cell shows."""
+    import numpy as np
+
+    hidden = _uncover(pieces)
+    covers = np.zeros((len(pieces), GRID * GRID))
+    for i, piece in enumerate(pieces):
+        picture.paste(piece.pixels, (piece.left, piece.top), piece.pixels)
+        mask = Image.new("L", (SIDE, SIDE))
+        mask.paste(piece.pixels.getchannel("A"), (piece.left, piece.top))
+        cover = np.asarray(mask.resize((GRID, GRID), Image.Resampling.BOX), dtype=np.float64).ravel() / 255
+        covers[:i] *= 1 - cover
+        covers[i] = cover
+    cells = np.where(covers.max(0) > 0.2, covers.argmax(0), -1).astype(np.int8)
+    return tuple(_thing(p, h) for p, h in zip(pieces, hidden, strict=True)), cells
+
+
+def _thing(piece: _Piece, hidden: float) -> Thing:
+    look = piece.cutout.look
+    colour = seen_colour(piece.pixels) if piece.treatment else piece.cutout.colour
+    left, top, right, bottom = (round(min(max(v, 0), SIDE) / SIDE, 4) for v in piece.box)
+    box = (left, top, right, bottom)
+    return Thing(look.noun, box, colour, f"{look.source}/{look.file}", piece.slot.place, hidden, piece.treatment)
+
+
+def _uncover(pieces: Sequence[_Piece]) -> list[float]:
+    """Make covering pieces smaller until none hides more than `COVERED` of another; return the hidden shares."""
+    hidden = [_hidden(pieces, i) for i in range(len(pieces))]
+    while (most := max(hidden)) > COVERED:
+        for piece in pieces[hidden.index(most) + 1 :]:
+            _shrink(piece)
+        hidden = [_hidden(pieces, i) for i in range(len(pieces))]
+    return hidden
+
+
+def _hidden(pieces: Sequence[_Piece], i: int) -> float:
+    """Return the share of a piece's opaque pixels under the pieces that are pasted after it."""
+    import numpy as np
+
+    under = pieces[i]
+    over = [p for p in pieces[i + 1 :] if _meet(under.box, p.box)]
+    if not over:
+        return 0.0
+    alpha = under.pixels.getchannel("A")
+    left = alpha.copy()
+    for piece in over:
+        left.paste(0, (piece.left - under.left, piece.top - under.top), piece.pixels.getchannel("A"))
+    whole = float(np.asarray(alpha, dtype=np.float64).sum())
+    return round(1 - float(np.asarray(left, dtype=np.float64).sum()) / whole, 3)
+
+
+def _meet(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _shrink(piece: _Piece) -> None:
+    width, height = (max(8, round(v * 0.85)) for v in piece.pixels.size)
+    piece.left += (piece.pixels.width - width) // 2
+    piece.top += (piece.pixels.height - height) // 2
+    piece.pixels = piece.pixels.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def _tagged(
+    picture: Image.Image, rng: random.Random, font: Font, held: bool, things: tuple[Thing, ...]
+) -> tuple[tuple[Text, ...], tuple[Thing, ...]]:
+    """Fix a tag to one of the things, where there is one of which enough stays in sight."""
+
+    def fits(box: Box) -> bool:
+        return all(_with_tag(t, box) <= COVERED for t in things)
+
+    text = panels.tag(picture, rng, font, held, [t.box for t in things], fits)
+    if text is None:
+        return (), things
+    return (text,), tuple(replace(t, occluded=_with_tag(t, text.box)) for t in things)
+
+
+def _with_tag(thing: Thing, box: Box) -> float:
+    """Return the share of a thing that is hidden, a tag over its box included."""
+    wide = max(0.0, min(thing.box[2], box[2]) - max(thing.box[0], box[0]))
+    high = max(0.0, min(thing.box[3], box[3]) - max(thing.box[1], box[1]))
+    return round(min(1.0, thing.occluded + wide * high / max(thing.area, 1e-9)), 3)
