@@ -24,7 +24,10 @@ def load(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from swift.dataset import load_dataset
 
-    return lambda name: load_dataset(str(tmp_path / name), num_proc=1, strict=True, load_from_cache_file=False)[0]
+    def load(name, **more):
+        return load_dataset(str(tmp_path / name), num_proc=1, strict=True, load_from_cache_file=False, **more)[0]
+
+    return load
 
 
 def test_chats(tmp_path, load):
@@ -70,6 +73,6 @@ def test_judged_answers(tmp_path, load):
 
 def test_tasks(tmp_path, load):
     export(pairs(), "ms-swift-grpo", tmp_path)
-    data = load("swift_grpo.jsonl")
+    data = load("swift_grpo.jsonl", remove_unused_columns=False)  # as its GRPO does, for the rewards
     assert data["solution"] == [f"good {i}" for i in range(6)]
     assert {row["messages"][-1]["role"] for row in data} == {"user"}
