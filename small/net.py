@@ -15,9 +15,9 @@ class Shape:
 
     vocabulary: int
     width: int = 256
-    layers: int = 5
+    layers: int = 4
     heads: int = 4
-    inner: int = 704
+    inner: int = 512
     patch: int = 1536
     theta: float = 10000.0
     eps: float = 1e-5
@@ -39,21 +39,49 @@ class Layer(nn.Module):
         self.mlp = nn.ModuleDict({f"{n}_proj": nn.Linear(s.width, s.inner, bias=False) for n in ("gate", "up")})
         self.mlp["down_proj"] = nn.Linear(s.inner, s.width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-        """Attend and think."""
-        b, n, d = x.shape
+    def forward(self, x: Tensor, turns: Turns, mask: Tensor, only: Tensor | None = None) -> Tensor:
+        """Attend and think; with `only` (rows, m) give out those tokens alone: all the others are of no more use."""
         h = self.input_layernorm(x)
-        q, k, v = (self.self_attn[f"{p}_proj"](h).view(b, n, self.heads, -1).transpose(1, 2) for p in "qkv")
-        o = f.scaled_dot_product_attention(turned(q, cos, sin), turned(k, cos, sin), v, attn_mask=mask)
-        x = x + self.self_attn["o_proj"](o.transpose(1, 2).reshape(b, n, d))
+        if only is None:
+            q, k, v = self._several(h, "qkv")
+        else:
+            k, v = self._several(h, "kv")
+            q = self.self_attn["q_proj"](picked(h, only))
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        q = turned(q, turns if only is None else turns.picked(only))
+        o = f.scaled_dot_product_attention(q, turned(k, turns), v, attn_mask=mask)
+        x = x if only is None else picked(x, only)
+        x = x + self.self_attn["o_proj"](o.transpose(1, 2).flatten(2))
         h = self.post_attention_layernorm(x)
-        return x + self.mlp["down_proj"](f.silu(self.mlp["gate_proj"](h)) * self.mlp["up_proj"](h))
+        gate, up = f.linear(h, torch.cat([self.mlp[f"{n}_proj"].weight for n in ("gate", "up")])).chunk(2, -1)
+        return x + self.mlp["down_proj"](f.silu(gate) * up)
+
+    def _several(self, h: Tensor, names: str) -> tuple[Tensor, ...]:
+        """Return several projections by one multiplication: small ones leave a core half idle."""
+        return f.linear(h, torch.cat([self.self_attn[f"{n}_proj"].weight for n in names])).chunk(len(names), -1)
 
 
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+@dataclass
+class Turns:
+    """Cosines and sines of the tokens' rotations, (rows, n, head width)."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def picked(self, only: Tensor) -> Turns:
+        """Return those of some tokens."""
+        return Turns(picked(self.cos, only), picked(self.sin, only))
+
+
+def picked(x: Tensor, only: Tensor) -> Tensor:
+    """Return some tokens of each row: (rows, n, width) and (rows, m) to (rows, m, width)."""
+    return x.gather(1, only[..., None].expand(-1, -1, x.shape[-1]))
+
+
+def turned(x: Tensor, turns: Turns) -> Tensor:
     """Rotate queries or keys by their position."""
     half = x.shape[-1] // 2
-    return x * cos + torch.cat((-x[..., half:], x[..., :half]), -1) * sin
+    return x * turns.cos[:, None] + torch.cat((-x[..., half:], x[..., :half]), -1) * turns.sin[:, None]
 
 
 class Projector(nn.Module):
@@ -99,20 +127,28 @@ class Net(nn.Module):
             attention["k_proj"].weight[:half] = attention["q_proj"].weight[:half]
 
     def forward(
-        self, ids: Tensor, image: Tensor, positions: Tensor, mask: Tensor, where: Tensor
+        self, ids: Tensor, image: Tensor, positions: Tensor, mask: Tensor, where: Tensor, only: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the last and the middle hidden states; `image` (projected) replaces the tokens `where` marks."""
+        """Return the last hidden states of the tokens `only` (rows, m) names, and the middle ones of all.
+
+        `image` (projected) replaces the tokens `where` marks.
+        """
         x = self.embed_tokens(ids)
         x = x.masked_scatter(where[..., None], image.to(x.dtype))
         angle = positions[..., None].float() * self.frequency
-        angle = torch.cat((angle, angle), -1)[:, None]
-        cos, sin = angle.cos(), angle.sin()
+        angle = torch.cat((angle, angle), -1)
+        turns = Turns(angle.cos(), angle.sin())
         middle = x
-        for i, layer in enumerate(self.layers):
-            x = layer(x, cos, sin, mask)
+        for i, layer in enumerate(self.layers[:-1]):
+            x = layer(x, turns, mask)
             if i == 1:
                 middle = x
-        return self.norm(x), middle
+        last = mask.gather(2, only[:, None, :, None].expand(-1, -1, -1, mask.shape[-1]))
+        return self.norm(self.layers[-1](x, turns, last, only)), middle
+
+    def blurred(self, patches: Tensor, share: float) -> Tensor:
+        """Return features with a share of them blanked: what is known of a look must not hang on a few of them."""
+        return f.dropout(patches, share, training=share > 0)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits of hidden states."""

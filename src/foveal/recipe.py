@@ -29,6 +29,7 @@ from foveal.models.model import Model
 from foveal.models.wire import Backend
 from foveal.prompts import Prompts
 from foveal.record import Chat, Item, Pair, Record, digest
+from foveal.steps import pairs as pair_steps
 from foveal.steps import table as table_steps
 from foveal.store import Budget
 
@@ -151,7 +152,7 @@ def _method(name: str) -> Step:
 
 
 def _tables() -> dict[str, Step]:
-    functions = inspect.getmembers(table_steps, inspect.isfunction)
+    functions = [f for room in (table_steps, pair_steps) for f in inspect.getmembers(room, inspect.isfunction)]
     return {
         name: Step(name, "table", f)
         for name, f in functions

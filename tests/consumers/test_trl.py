@@ -11,7 +11,7 @@ trl = pytest.importorskip("trl")
 torch = pytest.importorskip("torch")
 
 from foveal.data import export  # noqa: E402
-from tests.consumers.samples import SIZE, chats, load_parquet, pairs  # noqa: E402
+from tests.consumers.samples import SIZE, chats, load_parquet, pairs, spoilt  # noqa: E402
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{% for c in m['content'] %}"
@@ -96,5 +96,18 @@ def test_dpo(processor, model, tmp_path):
         for row, mask in zip(batch["input_ids"], batch["completion_mask"], strict=True)
     ]
     assert [w.removesuffix("<|end|>") for w in words] == ["good 0", "good 1", "bad 0", "bad 1"]
+    trainer.train()
+    assert torch.isfinite(torch.tensor(trainer.state.log_history[0]["loss"]))
+
+
+def test_dpo_shows_no_picture_that_no_turn_names(processor, model, tmp_path):
+    export([spoilt()] * 4, "trl", tmp_path)
+    data = load_parquet(tmp_path, "dpo")
+    assert [len(images) for images in data["images"]] == [1] * 4
+    config = arguments(trl.DPOConfig, tmp_path / "run")
+    trainer = trl.DPOTrainer(
+        model=copy.deepcopy(model), ref_model=copy.deepcopy(model), args=config, train_dataset=data,
+        processing_class=processor,
+    )  # fmt: skip
     trainer.train()
     assert torch.isfinite(torch.tensor(trainer.state.log_history[0]["loss"]))

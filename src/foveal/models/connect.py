@@ -21,7 +21,8 @@ def connect(spec: ModelSpec | str | Mapping[str, object]) -> Backend:
     """Return the backend a spec, or a shorthand, names. Nothing is opened yet.
 
     Args:
-        spec: a ModelSpec, or "small" (comes with foveal), "hf:<path or hub id>", "http(s)://...", "scripted:<file>".
+        spec: a ModelSpec, or "small" (comes with foveal), "hf:<path or hub id>", "http(s)://...", "scripted:<file>",
+            "oracle:<folder of scenes>".
 
     Raises:
         ModelSetupError: it names nobody.
@@ -38,7 +39,11 @@ def connect(spec: ModelSpec | str | Mapping[str, object]) -> Backend:
             return _hf(spec, rest)
         case "scripted" if rest:
             return Scripted.load(Path(rest))
-    raise ModelSetupError(f"model {spec.model!r} needs a url; without one: small, hf:<path or hub id>, scripted:<file>")
+        case "oracle" if rest:
+            return _oracle(rest)
+    raise ModelSetupError(
+        f"model {spec.model!r} needs a url; without one: small, hf:<path or hub id>, scripted:<file>, oracle:<scenes>"
+    )
 
 
 def spec_of(said: ModelSpec | str | Mapping[str, object]) -> ModelSpec:
@@ -62,6 +67,15 @@ def _encoder(max_pixels: int | None) -> Callable[[bytes], tuple[str, bytes]]:
     from foveal.picture import encode
 
     return encode if max_pixels is None else partial(encode, max_pixels=max_pixels)
+
+
+def _oracle(folder: str) -> Backend:
+    from foveal.models.oracle import Oracle
+
+    scenes, plus, writer = folder.rpartition("+")
+    if not plus or Path(folder).exists():
+        return Oracle(Path(folder))
+    return Oracle(Path(scenes), connect(writer))
 
 
 def _small() -> Backend:

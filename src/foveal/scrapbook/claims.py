@@ -1,6 +1,6 @@
 """What a free text claims about a scene, and which of it is true; rules and a table of synonyms, no model.
 
-After CHAIR (1809.02156, section 2.1): the objects a text mentions are found by name and synonym and held against what
+After CHAIR (1809.02156): the objects a text mentions are found by name and synonym and held against what
 is there. Beyond CHAIR, counts, places, colours and relations are read where the sentence is plain enough; what is not
 plain is left alone, so a claim found is nearly always one made.
 """
@@ -312,10 +312,11 @@ def _placed(part: str, before: Mention | None, after: Mention | None) -> Iterato
         of_after = before is None or (after is not None and (last or (len(told) > 1 and (n, found) == told[-1])))
         mention = after if of_after else before
         if mention and _fit(mention):
-            yield Claim("place", mention.noun, _side(found), mention.colour)
+            yield Claim("place", mention.noun, side_of(found), mention.colour)
 
 
-def _side(found: re.Match[str]) -> str:
+def side_of(found: re.Match[str]) -> str:
+    """Return the side or corner that a match of PLACE names: "left", "top left", "middle"."""
     sides = [SIDES.get(side, side) for side in found.groups() if side]
     outer = [side for side in sides if side != "middle"]
     return " ".join(sorted(set(outer), reverse=True)) or "middle"

