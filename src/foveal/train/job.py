@@ -26,6 +26,12 @@ from foveal.train.loss_table import Mix, parse
 if TYPE_CHECKING:
     from foveal.train.models import Opened
 
+ADAPTER_RATE = 10.0
+"""How much faster an adapter learns by default than whole weights."""
+
+RATES = {"sft": 2e-5, "dpo": 1e-6, "kto": 1e-6, "grpo": 1e-6, "rloo": 1e-6}
+"""TRL's own learning rates."""
+
 REFERENCES = ("precomputed", "adapter", "resident")
 
 

@@ -39,16 +39,18 @@ class Collator:
         needs: of the losses (`Mix.needs`).
         longest: tokens after which an answer is cut, None for no limit.
         auxiliary: rows for a language-modelling term; a row takes the one at its index, around and around.
+        apart: see `Collector`.
     """
 
     processor: Any
     needs: frozenset[str]
     longest: int | None = None
     auxiliary: Sequence[Row] = ()
+    apart: bool = False
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Return a batch."""
-        main, blind = Collector(self.processor, self.longest), Collector(self.processor, self.longest)
+        main, blind = (Collector(self.processor, self.longest, self.apart) for _ in range(2))
         contrast = bool({"rejected_images", "noisy"} & self.needs)
         weights: list[list[float]] = []
         for row in rows:

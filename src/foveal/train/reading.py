@@ -42,18 +42,21 @@ class Collector:
     Args:
         processor: of the model.
         longest: tokens of prompt and answer together after which an answer is cut; None for no limit.
+        apart: give every answer a context of its own, as TRL does: for measuring what sharing them saves.
     """
 
     processor: Any
     longest: int | None = None
-    contexts: dict[tuple[str, tuple[str, ...]], int] = field(default_factory=dict)
+    apart: bool = False
+    contexts: dict[tuple[str, tuple[str, ...], int], int] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
 
     def add(self, images: Sequence[str], prompt: Sequence[Mapping[str, Any]], answer: str) -> str:
         """Add an answer to a prompt about some pictures (paths); returns its text as the template closes it."""
         said = [{"role": "assistant", "content": [{"type": "text", "text": answer}]}]
         text = apply_chat_template({"prompt": list(prompt), "completion": said}, self.processor)
-        at = self.contexts.setdefault((text["prompt"], tuple(images)), len(self.contexts))
+        own = len(self.answers) if self.apart else 0
+        at = self.contexts.setdefault((text["prompt"], tuple(images), own), len(self.contexts))
         self.answers.append(Answer(at, text["completion"]))
         return str(text["completion"])
 
@@ -79,15 +82,15 @@ class Collector:
             "tokens": tokens,
             "images": images,
             "context": torch.tensor([a.context for a in self.answers]),
-            "images_of": torch.tensor([len(paths) for _, paths in self.contexts]),
+            "images_of": torch.tensor([len(paths) for _, paths, _ in self.contexts]),
             "prompt": torch.tensor([len(s) for s in starts]),
             "answer": torch.tensor([len(e) for e in ends]),
         }
 
     def _prompts(self) -> tuple[list[list[int]], dict[str, list[list[int]]], dict[str, Any]]:
         """Return each context's ids and kinds of tokens, and the tensors of all pictures."""
-        texts = [text for text, _ in self.contexts]
-        shown = [[_open(p) for p in paths] for _, paths in self.contexts]
+        texts = [text for text, _, _ in self.contexts]
+        shown = [[_open(p) for p in paths] for _, paths, _ in self.contexts]
         out = dict(
             self.processor(
                 images=shown if any(shown) else None, text=texts, padding=True, padding_side="right",

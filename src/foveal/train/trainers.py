@@ -15,15 +15,9 @@ import trl
 from foveal.errors import RecipeError, SetupError, nearest
 from foveal.train import rewards, watch
 from foveal.train.data import Row, Rows
-from foveal.train.job import Checked, Job
+from foveal.train.job import ADAPTER_RATE, RATES, Checked, Job
 from foveal.train.models import Opened
 from foveal.train.preference import Collator, Listed, PreferenceTrainer, frozen_copy, precompute
-
-ADAPTER_RATE = 10.0
-"""How much faster an adapter learns by default than whole weights."""
-
-RATES = {"sft": 2e-5, "dpo": 1e-6, "kto": 1e-6, "grpo": 1e-6, "rloo": 1e-6}
-"""TRL's own learning rates."""
 
 Messages = list[dict[str, Any]]
 Say = Callable[[str], object]
