@@ -85,7 +85,9 @@ def read(
                 made = list(MAKERS[verb](record, _paths(folder, record)))
             except RecordFailed as error:
                 if not skip:
-                    raise SourceError(f"{where}: {error}; mend it, or leave such rows out with --skip-broken") from error
+                    raise SourceError(
+                        f"{where}: {error}; mend it, or leave such rows out with --skip-broken"
+                    ) from error
                 left_out[error.cause] += 1
                 continue
             if not made:

@@ -67,7 +67,9 @@ def _alone(mix: Mix, trainer: str, known: Mapping[str, str]) -> tuple[str, float
     beside = terms.pop("sft", 0.0)
     name, weight = next(iter(terms.items()), ("", 1.0))
     if len(terms) != 1 or name not in known or weight != 1:
-        raise SetupError(f"{trainer} has no loss {mix}; it has {', '.join(known)}, each with sft:WEIGHT beside it or alone")
+        raise SetupError(
+            f"{trainer} has no loss {mix}; it has {', '.join(known)}, each with sft:WEIGHT beside it or alone"
+        )
     return known[name], beside
 
 
@@ -81,7 +83,9 @@ def _beta(job: Job) -> Options:
 def _trl(job: Job, mix: Mix | None) -> tuple[str, Options, str]:
     kind = {"sft": "completion", "dpo": "dpo", "kto": "dpo"}.get(job.verb)
     if kind is None or job.verb == "kto":
-        raise SetupError(f"trl's command line takes no {job.verb} with what foveal exports: write a script with trl, or train here")
+        raise SetupError(
+            f"trl's command line takes no {job.verb} with what foveal exports: write a script with trl, or train here"
+        )
     export = "trl-completion" if job.verb == "sft" else "trl"
     loss: Options = {}
     if mix is not None:
@@ -108,7 +112,7 @@ def _swift(job: Job, mix: Mix | None) -> tuple[str, Options, str]:
     if job.lora:
         adapter = {"train_type": "lora", "lora_rank": job.lora, "lora_alpha": job.alpha or 2 * job.lora}
     options = {
-        "model": _model(job), "dataset": rows / f"swift_{job.verb}.jsonl" if rows.is_dir() or rows.suffix == "" else rows,
+        "model": _model(job), "dataset": rows if rows.suffix else rows / f"swift_{job.verb}.jsonl",
         **loss, **adapter, "freeze_vit": str(not job.tower).lower(),
         **({"max_length": job.longest} if job.longest else {}),
     }  # fmt: skip

@@ -69,7 +69,9 @@ def _small(folder: str, tower: bool) -> Opened:
     except ImportError as error:
         raise MissingExtra("the embedded model", "small,train") from error
     if tower:
-        raise ModelSetupError("the embedded model's vision tower is run as it was published: train it without --train-tower")
+        raise ModelSetupError(
+            "the embedded model's vision tower is run as it was published: train it without --train-tower"
+        )
     light = weights_in(Path(folder)) if folder else small.packaged()
     told = hashlib.sha256((light / "model.safetensors").read_bytes() + (light / "tokenizer.json").read_bytes())
     return Opened(small.model(light), small.processor(light), f"foveal-small@{told.hexdigest()[:12]}", light)

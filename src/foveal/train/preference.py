@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from foveal.train import diff
+from foveal.train.answers import Answers, Preferences, RunningMean
 from foveal.train.data import Row
 from foveal.train.loss_table import Mix
-from foveal.train.answers import Answers, Preferences, RunningMean
 from foveal.train.losses import noisy_choice, token_divergence
 from foveal.train.reading import Collector, Read, Reading, read
 
@@ -82,7 +82,9 @@ class Collator:
             batch["margin"] = torch.tensor([row["margin"] for row in rows])
         if "reference" in rows[0]:
             kept = [row["reference"] for row in rows]
-            sides = [k[0] for k in kept] + [r for k, row in zip(kept, rows, strict=True) for r in k[1 : 1 + len(row["rejected"])]]
+            sides = [k[0] for k in kept] + [
+                r for k, row in zip(kept, rows, strict=True) for r in k[1 : 1 + len(row["rejected"])]
+            ]
             sides += [k[-1] for k in kept] if contrast else []
             batch["reference"] = torch.nn.utils.rnn.pad_sequence(sides, batch_first=True)
         return batch
@@ -122,7 +124,9 @@ class Listed(torch.utils.data.Dataset[Row]):
 # --- the reference ---------------------------------------------------------------------------------------------------
 
 
-def precompute(model: Any, rows: Sequence[Row], collate: Collator, batch: int, keep: Path, key: str) -> list[list[Tensor]]:
+def precompute(
+    model: Any, rows: Sequence[Row], collate: Collator, batch: int, keep: Path, key: str
+) -> list[list[Tensor]]:
     """Return the log-probability of every token of every row's answers under a model, kept in a file for a resumed run.
 
     With it no reference is in memory while training and none is run: TRL refuses this for data with pictures.
@@ -270,7 +274,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
             return found
 
     def _noisy(self, ours: Read, theirs: Read | None, rows: int, rejected: int) -> Answers:
-        """Return the chosen answer's places filled with what the policy expects there about the noisy picture (POVID)."""
+        """Return the chosen answer's places filled with what the policy expects there about the noisy picture."""
         assert ours.logits is not None and theirs is not None and theirs.logits is not None
         noisy = ours.logits[rows + rejected :].detach()
         policy, reference = (noisy_choice(side[:rows], noisy) for side in (ours.logits, theirs.logits))

@@ -1,8 +1,8 @@
 """Answers as a model reads them: every prompt with its pictures encoded once, however many answers continue it.
 
-TRL encodes a row's pictures for each side and knows one list of pictures a row. Here a batch is a list of *contexts*, each a
-prompt with its pictures, and of *answers*, each continuing one context: k rejected answers share a context with the chosen
-one, and the other side of an image contrast is a context of its own. The vision tower runs once a context.
+TRL encodes a row's pictures for each side and knows one list of pictures a row. Here a batch is a list of *contexts*,
+each a prompt with its pictures, and of *answers*, each continuing one context: k rejected answers share a context with
+the chosen one, and the other side of an image contrast is a context of its own. The vision tower runs once a context.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from foveal.errors import ModelSetupError, SetupError
 from foveal.picture import decode
 
 Reading = dict[str, Any]
-"""A batch for `read`: "tokens" (input_ids, attention_mask, ...), each (S, L); "images" (the processor's other tensors, one
+"""A batch for `read`: "tokens" (input_ids, attention_mask, ...), each (S, L); "images" (the processor's others, one
 set for the contexts); "context" (S,), "images_of" (contexts,), "prompt" (S,) and "answer" (S,) lengths in tokens."""
 
 
@@ -73,9 +73,14 @@ class Collector:
         ends = [e[: max(0, self.longest - len(s))] if self.longest else e for s, e in zip(starts, ends, strict=True)]
         if not all(ends):
             longest = max(map(len, prompts))
-            raise SetupError(f"a prompt has {longest} tokens, so --max-length {self.longest} leaves no room for its answer")
+            raise SetupError(
+                f"a prompt has {longest} tokens, so --max-length {self.longest} leaves no room for its answer"
+            )
         rows = [s + e for s, e in zip(starts, ends, strict=True)]
-        tokens = {"input_ids": _padded(rows, tokenizer.pad_token_id), "attention_mask": _padded([[1] * len(r) for r in rows])}
+        tokens = {
+            "input_ids": _padded(rows, tokenizer.pad_token_id),
+            "attention_mask": _padded([[1] * len(r) for r in rows]),
+        }
         for name, values in per_token.items():  # kinds of tokens: those of an answer are text, 0
             tokens[name] = _padded([values[a.context] + [0] * len(e) for a, e in zip(self.answers, ends, strict=True)])
         return {
@@ -189,7 +194,9 @@ def _shared(model: Any, reading: Reading) -> Iterator[Mapping[str, Any]]:
 def _encoder(model: Any) -> Any:
     homes = [m for m in model.modules() if hasattr(type(m), "get_image_features")]
     if not homes:
-        raise ModelSetupError(f"{type(model).__name__} has no get_image_features: its pictures cannot be encoded once a group")
+        raise ModelSetupError(
+            f"{type(model).__name__} has no get_image_features: its pictures cannot be encoded once a group"
+        )
     return homes[-1]
 
 
@@ -223,7 +230,9 @@ def _spread(found: Any, tokens: Sequence[int], context: Sequence[int]) -> Any:
     listed = isinstance(found, list | tuple)
     flat = torch.cat([f.flatten(0, -2) for f in found]) if listed else found.flatten(0, -2)
     if len(flat) != sum(tokens):
-        raise ModelSetupError(f"the model makes {len(flat)} picture tokens where the prompts have room for {sum(tokens)}")
+        raise ModelSetupError(
+            f"the model makes {len(flat)} picture tokens where the prompts have room for {sum(tokens)}"
+        )
     parts = flat.split(list(tokens))
     spread = torch.cat([parts[c] for c in context])
     return (spread,) if listed else spread

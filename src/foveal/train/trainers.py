@@ -52,7 +52,16 @@ class Telling(transformers.TrainerCallback):  # type: ignore[misc]
 
 datasets.disable_progress_bars()
 
-SHOWN = ("loss", "grad_norm", "rewards/margins", "rewards/accuracies", "reward", "kl", "mean_token_accuracy", "eval_loss")
+SHOWN = (
+    "loss",
+    "grad_norm",
+    "rewards/margins",
+    "rewards/accuracies",
+    "reward",
+    "kl",
+    "mean_token_accuracy",
+    "eval_loss",
+)
 """What of a log is told on the way; all of it is in log.jsonl."""
 
 
@@ -128,7 +137,7 @@ def _kto(job: Job, checked: Checked, opened: Opened, key: str, say: Say) -> Any:
 
 
 def _rl(job: Job, checked: Checked, opened: Opened, key: str, say: Say) -> Any:
-    """Return TRL's trainer with rewards that can be checked; a strict metric is watched on held-out rows beside them."""
+    """Return TRL's trainer with rewards that can be checked; strict metrics are watched on held-out rows."""
     kind, trainer = (trl.GRPOConfig, trl.GRPOTrainer) if job.verb == "grpo" else (trl.RLOOConfig, trl.RLOOTrainer)
     held_out = checked.held_out
     functions, weights = rewards.chosen(job.rewards, () if held_out else job.strict)
