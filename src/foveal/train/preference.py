@@ -57,7 +57,7 @@ class Collator:
             text = main.add(row["images"], row["prompt"], row["chosen"])
             weights.append(self._weights(text, row, 0))
         for row in rows:
-            images = row["images"] if contrast else row.get("rejected_images", row["images"])
+            images = row["images" if contrast or "rejected_images" not in row else "rejected_images"]
             for rejected in row["rejected"]:
                 text = main.add(images, row["prompt"], rejected)
                 weights.append(self._weights(text, row, 1))
@@ -107,7 +107,7 @@ def _without_pictures(prompt: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     return [{**m, "content": [b for b in m["content"] if b["type"] != "image"]} for m in prompt]
 
 
-class Listed(torch.utils.data.Dataset[Row]):
+class Listed(torch.utils.data.Dataset[Row]):  # type: ignore[misc]
     """Rows with their index, and what the reference says of them when that was computed before."""
 
     def __init__(self, rows: Sequence[Row], reference: Sequence[Sequence[Tensor]] | None = None) -> None:
@@ -140,7 +140,7 @@ def precompute(
         key: says what it was computed from; a file with another key is computed anew.
     """
     if keep.is_file():
-        with safe_open(keep, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(keep, "pt") as file:
             if (file.metadata() or {}).get("key") == key:
                 return _unpacked(file.get_tensor("logps"), json.loads(file.metadata()["lengths"]))
     found: list[list[Tensor]] = []

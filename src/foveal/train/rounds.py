@@ -22,7 +22,7 @@ def rounds(
 ) -> list[dict[str, Any]]:
     """Train in rounds; the same call continues where it was killed.
 
-    Round n lies in `OUT/round-n`: `data`, a run of the method by the policy so far, and `model`, what it was trained to.
+    Round n lies in `OUT/round-n`: `data`, a run of the method by the policy so far, and `model`, what became of it.
     The reference of a round is the policy that made its data.
 
     Args:
