@@ -15,15 +15,9 @@ import trl
 from foveal.errors import RecipeError, SetupError, nearest
 from foveal.train import rewards, watch
 from foveal.train.data import Row, Rows
-from foveal.train.job import Checked, Job
+from foveal.train.job import ADAPTER_RATE, RATES, Checked, Job
 from foveal.train.models import Opened
 from foveal.train.preference import Collator, Listed, PreferenceTrainer, frozen_copy, precompute
-
-ADAPTER_RATE = 10.0
-"""How much faster an adapter learns by default than whole weights."""
-
-RATES = {"sft": 2e-5, "dpo": 1e-6, "kto": 1e-6, "grpo": 1e-6, "rloo": 1e-6}
-"""TRL's own learning rates."""
 
 Messages = list[dict[str, Any]]
 Say = Callable[[str], object]
@@ -58,7 +52,16 @@ class Telling(transformers.TrainerCallback):  # type: ignore[misc]
 
 datasets.disable_progress_bars()
 
-SHOWN = ("loss", "grad_norm", "rewards/margins", "rewards/accuracies", "reward", "kl", "mean_token_accuracy", "eval_loss")
+SHOWN = (
+    "loss",
+    "grad_norm",
+    "rewards/margins",
+    "rewards/accuracies",
+    "reward",
+    "kl",
+    "mean_token_accuracy",
+    "eval_loss",
+)
 """What of a log is told on the way; all of it is in log.jsonl."""
 
 
@@ -134,7 +137,7 @@ def _kto(job: Job, checked: Checked, opened: Opened, key: str, say: Say) -> Any:
 
 
 def _rl(job: Job, checked: Checked, opened: Opened, key: str, say: Say) -> Any:
-    """Return TRL's trainer with rewards that can be checked; a strict metric is watched on held-out rows beside them."""
+    """Return TRL's trainer with rewards that can be checked; strict metrics are watched on held-out rows."""
     kind, trainer = (trl.GRPOConfig, trl.GRPOTrainer) if job.verb == "grpo" else (trl.RLOOConfig, trl.RLOOTrainer)
     held_out = checked.held_out
     functions, weights = rewards.chosen(job.rewards, () if held_out else job.strict)
