@@ -1,4 +1,4 @@
-"""A proof from start to end: scenes, data, trainings, evaluations, for each seed; what was done before is not done again.
+"""A proof from start to end: scenes, data, trainings, evaluations, for each seed; what was done is not done again.
 
 Everything lies under one folder: `scenes/`, `plots/`, `results.json`, and for each subject and seed `runs/` (methods),
 `rows/` (what arms train on), `models/` and `evals/`. Runs, trainings and evaluations continue by themselves.
@@ -288,7 +288,7 @@ def told(arm: Arm, outcome: Outcome) -> str:
 
 
 def faults(proof: Proof) -> Iterator[str]:
-    """Yield what is wrong with the machinery, whatever the figures say: an arm that did not train, a figure out of range."""
+    """Yield what is wrong with the machinery whatever the figures say: an arm not trained, a figure out of range."""
     base = {by["base"].identity for by in proof.outcomes if "base" in by}
     for claim in proof.setting.claims:
         for arm in claim.arms:
