@@ -16,6 +16,7 @@ import orjson
 
 from foveal import picture
 from foveal.data import Broken, open_source
+from foveal.data.exports import check
 from foveal.data.folder import Folder
 from foveal.data.places import is_url, split
 from foveal.data.turns import blocks, ordered, picked, shown
@@ -106,7 +107,11 @@ def _records(data: str | Path, limit: int | None) -> Iterator[tuple[str, Record 
                 return
             yield f"{data}, row {number}", record
     else:
-        for item in open_source(data, limit=limit):
+        beside = Path(data).is_dir() and any(Path(data).glob("*.json*"))  # pictures beside rows are the rows' own
+        source = open_source(data, limit=limit)
+        if source.kind == "pictures" and beside:
+            source = open_source(data, limit=limit, format="jsonl")
+        for item in source:
             yield (item.source if isinstance(item, Broken) else str(item.tags.get("source", data))), item
 
 
@@ -165,6 +170,7 @@ def _messages(turns: Sequence[Turn]) -> Messages:
 
 
 def _answer(text: str) -> Messages:
+    check([text])
     return _messages([Turn("assistant", text)])
 
 
@@ -177,7 +183,9 @@ def _prompt(record: Record, turns: Sequence[Turn], paths: Paths, shown: Sequence
     placed, images = ordered(record, turns, shown)
     roles = [t.role for t in placed if t.role != "system"]
     if roles != [("user", "assistant")[i % 2] for i in range(len(roles))] or roles[-1:] != ["user"]:
-        raise RecordFailed("turns do not alternate", f"{', '.join(roles) or 'none'}, where the user speaks first and last")
+        said = ", ".join(roles) or "none"
+        raise RecordFailed("turns do not alternate", f"{said}, where the user speaks first and last")
+    check(t.text for t in placed)
     return {"images": paths(images), "prompt": _messages(placed)}
 
 
@@ -214,14 +222,27 @@ def _dpo(record: Record, paths: Paths) -> Iterator[Row]:
     others = paths(rejected) if rejected is not None else row["images"] if chosen is not None else None
     if chosen is not None:
         row["images"] = paths(chosen)
-    if not pair.chosen or not pair.rejected:
+    sides = [pair.chosen, pair.rejected, *_negatives(record)]
+    if not all(sides):
         raise RecordFailed("pair with an empty side", "chosen" if not pair.chosen else "rejected")
-    if pair.chosen == pair.rejected and others in (None, row["images"]):
+    if pair.chosen in sides[1:] and others in (None, row["images"]):
         raise RecordFailed("chosen and rejected are the same")
+    check(sides)
     extra = {"rejected_images": others} if others is not None else {}
     known = {name: float(record.tags[name]) for name in ("margin",) if _number(record.tags.get(name))}
     group = {"group": str(record.tags["group"])} if record.tags.get("group") else {}
-    yield {**row, "chosen": pair.chosen, "rejected": [pair.rejected], **extra, **known, **group}
+    for rejected in dict.fromkeys(sides[1:]):
+        yield {**row, "chosen": pair.chosen, "rejected": [rejected], **extra, **known, **group}
+
+
+def _negatives(record: Record) -> Iterator[str]:
+    """Yield the further rejected answers of a row: column `negatives`, texts or lists of messages."""
+    for given in record.tags.get("negatives") or ():
+        last = given[-1] if isinstance(given, list) and given else given
+        content = last.get("content") if isinstance(last, Mapping) else last
+        if isinstance(content, list):
+            content = "".join(str(b.get("text") or "") for b in content)
+        yield str(content or "")
 
 
 def _number(value: object) -> bool:
@@ -244,7 +265,7 @@ def _kto(record: Record, paths: Paths) -> Iterator[Row]:
 
 
 def _rl(record: Record, paths: Paths) -> Iterator[Row]:
-    """A question with its reference: the last answer, or the tag `answer`; the other tags go along for rewards."""
+    """A question with its reference, the last answer or the tag `answer`; all tags go along for rewards."""
     tags = orjson.dumps(dict(record.tags), option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SORT_KEYS).decode()
     told = str(record.tags.get("answer", ""))
     match record.body:
@@ -261,8 +282,6 @@ def _rl(record: Record, paths: Paths) -> Iterator[Row]:
             if not question:
                 return
             answer, row = told, _prompt(record, [Turn("user", str(question))], paths)
-    if not answer:
-        raise RecordFailed("question without a reference answer", "a reward has nothing to compare with")
     yield {**row, "answer": answer, "tags": tags}
 
 
@@ -282,20 +301,3 @@ def _grouped(rows: Sequence[Row]) -> list[Row]:
         else:
             groups[key] = {**row, "rejected": list(row["rejected"])}
     return list(groups.values())
-
-
-# --- what only some losses need --------------------------------------------------------------------------------------
-
-
-def need(rows: Rows, column: str, loss: str, what: str) -> None:
-    """Refuse rows that lack what a loss is about.
-
-    Raises:
-        SourceError: names the loss, what is missing, and in how many rows.
-    """
-    lacking = sum(column not in row for row in rows.rows)
-    if lacking:
-        raise SourceError(
-            f"loss {loss!r} needs {what} ({column}), which {lacking} of {len(rows)} rows do not have; "
-            "make such rows, or choose another loss (docs/training.md)"
-        )

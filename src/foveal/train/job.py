@@ -19,7 +19,7 @@ from foveal import __version__
 from foveal.errors import MissingExtra, RecipeError, SetupError, nearest
 from foveal.record import digest
 from foveal.runner.folder import write
-from foveal.train import card
+from foveal.train import card, rewards
 from foveal.train.data import VERBS, Rows, read
 from foveal.train.loss_table import Mix, parse
 
@@ -127,11 +127,13 @@ def train(job: Job, say: Callable[[str], object] = print) -> dict[str, Any]:
 
 
 def _trained(job: Job, checked: Checked, key: str, say: Callable[[str], object]) -> dict[str, Any]:
+    import transformers
     from transformers.utils import logging
 
     from foveal.train import models, trainers
 
     logging.disable_progress_bar()
+    transformers.set_seed(job.seed)  # an adapter is random at its start
     out, began = Path(job.out), time.time()
     opened = models.open_model(job.model, lora=job.lora, alpha=job.alpha, tower=job.tower, dtype=job.dtype)
     told = _policy_warning(checked, opened)
@@ -211,6 +213,7 @@ def check(job: Job) -> Checked:
     held_out = rows(job.held_out) if job.held_out else None
     auxiliary = rows(job.auxiliary, "sft") if job.auxiliary else None
     warnings = tuple(f"{n} records left out: {why}" for why, n in found.left_out.most_common())
+    _rewarded(job, found, held_out)
     if mix is None:
         _no_loss_knobs(job)
         return Checked(found, held_out, auxiliary, warnings=warnings)
@@ -238,6 +241,17 @@ def fits(mix: Mix, rows: Rows) -> None:
     theirs = next((n for n in mix.native), "")
     if theirs and any("rejected_images" in row for row in rows.rows):
         raise SetupError(f"loss {theirs!r} is TRL's, which has no rejected_images; choose one of foveal's (docs/training.md)")
+
+
+def _rewarded(job: Job, found: Rows, held_out: Rows | None) -> None:
+    """Refuse rewards that are not there or have nothing to judge by."""
+    if job.verb in ("grpo", "rloo"):
+        rewards.chosen(job.rewards, job.strict)
+        rewards.check([*job.rewards, *job.strict], found.rows, job.data)
+        if held_out is not None:
+            rewards.check(job.strict, held_out.rows, job.held_out)
+    elif job.rewards or job.strict:
+        raise RecipeError(f"{job.verb} learns from data, not from rewards; --reward and --strict are for grpo and rloo")
 
 
 def _no_loss_knobs(job: Job) -> None:

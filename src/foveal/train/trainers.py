@@ -13,6 +13,7 @@ import transformers
 import trl
 
 from foveal.errors import RecipeError, SetupError, nearest
+from foveal.train import rewards, watch
 from foveal.train.data import Row, Rows
 from foveal.train.job import Checked, Job
 from foveal.train.models import Opened
@@ -25,9 +26,10 @@ RATES = {"sft": 2e-5, "dpo": 1e-6, "kto": 1e-6, "grpo": 1e-6, "rloo": 1e-6}
 """TRL's own learning rates."""
 
 Messages = list[dict[str, Any]]
+Say = Callable[[str], object]
 
 
-def make(job: Job, checked: Checked, opened: Opened, key: str, say: Callable[[str], object] = print) -> Any:
+def make(job: Job, checked: Checked, opened: Opened, key: str, say: Say = print) -> Any:
     """Return the trainer of a job, ready for `train()`.
 
     Raises:
@@ -35,7 +37,7 @@ def make(job: Job, checked: Checked, opened: Opened, key: str, say: Callable[[st
     """
     transformers.set_seed(job.seed)
     by = {"sft": _sft, "dpo": _dpo, "kto": _kto, "grpo": _rl, "rloo": _rl}
-    trainer = by[job.verb](job, checked, opened, key)
+    trainer = by[job.verb](job, checked, opened, key, say)
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.add_callback(Telling(say))
     return trainer
@@ -44,17 +46,19 @@ def make(job: Job, checked: Checked, opened: Opened, key: str, say: Callable[[st
 class Telling(transformers.TrainerCallback):  # type: ignore[misc]
     """Says how the training goes, a line at a time."""
 
-    def __init__(self, say: Callable[[str], object]) -> None:
+    def __init__(self, say: Say) -> None:
         self.say = say
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **_: Any) -> None:
         """Say one line of the log."""
         if state.is_world_process_zero and logs and "train_runtime" not in logs:
-            told = " ".join(f"{n} {v:.4g}" for n, v in logs.items() if n in SHOWN or n.startswith("eval_loss"))
+            told = " ".join(f"{n} {v:.4g}" for n, v in logs.items() if n in SHOWN or n.startswith("strict/"))
             self.say(f"step {state.global_step}/{state.max_steps} {told}")
 
 
-SHOWN = ("loss", "grad_norm", "rewards/margins", "rewards/accuracies", "reward", "kl", "mean_token_accuracy", "eval_reward")
+datasets.disable_progress_bars()
+
+SHOWN = ("loss", "grad_norm", "rewards/margins", "rewards/accuracies", "reward", "kl", "mean_token_accuracy", "eval_loss")
 """What of a log is told on the way; all of it is in log.jsonl."""
 
 
@@ -113,13 +117,13 @@ def _tables(checked: Checked, columns: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _sft(job: Job, checked: Checked, opened: Opened, key: str) -> Any:
+def _sft(job: Job, checked: Checked, opened: Opened, key: str, say: Say) -> Any:
     config = arguments(trl.SFTConfig, job, checked.held_out, max_length=job.longest or None)
     data = _tables(checked, ("images", "prompt", "completion"))
     return trl.SFTTrainer(model=opened.model, args=config, processing_class=opened.processor, **data)
 
 
-def _kto(job: Job, checked: Checked, opened: Opened, key: str) -> Any:
+def _kto(job: Job, checked: Checked, opened: Opened, key: str, say: Say) -> Any:
     if job.batch < 2:
         raise SetupError("kto compares the rows of a batch with each other: --batch must be at least 2")
     loss = {"loss_type": job.loss} if job.loss else {}
@@ -129,22 +133,29 @@ def _kto(job: Job, checked: Checked, opened: Opened, key: str) -> Any:
     return trl.KTOTrainer(model=opened.model, ref_model=other, args=config, processing_class=opened.processor, **data)
 
 
-def _rl(job: Job, checked: Checked, opened: Opened, key: str) -> Any:
+def _rl(job: Job, checked: Checked, opened: Opened, key: str, say: Say) -> Any:
+    """Return TRL's trainer with rewards that can be checked; a strict metric is watched on held-out rows beside them."""
     kind, trainer = (trl.GRPOConfig, trl.GRPOTrainer) if job.verb == "grpo" else (trl.RLOOConfig, trl.RLOOTrainer)
-    from foveal.train import rewards
-
-    functions, weights = rewards.chosen(job.rewards, job.strict)
-    config = arguments(kind, job, checked.held_out, reward_weights=weights, remove_unused_columns=False)
-    data = _tables(checked, ("images", "prompt", "answer", "tags"))
+    held_out = checked.held_out
+    functions, weights = rewards.chosen(job.rewards, () if held_out else job.strict)
+    config = arguments(kind, job, None, reward_weights=weights, remove_unused_columns=False)
+    columns = ("images", "prompt", "answer", "tags")
+    watching = []
+    if held_out is not None:
+        metrics = {name: rewards.REWARDS[name].call for name in job.strict or ("exact",)}
+        ask = watch.greedy(opened.processor, config.max_completion_length, job.batch)
+        watching = [watch.HeldOut(held_out.rows, metrics, ask, every=job.save_every or 50, say=say)]
+    data = table(checked.rows.rows, columns)
     return trainer(
-        model=opened.model, reward_funcs=functions, args=config, processing_class=opened.processor, **data
+        model=opened.model, reward_funcs=functions, args=config, processing_class=opened.processor,
+        train_dataset=data, callbacks=watching,
     )  # fmt: skip
 
 
 # --- preferences -----------------------------------------------------------------------------------------------------
 
 
-def _dpo(job: Job, checked: Checked, opened: Opened, key: str) -> Any:
+def _dpo(job: Job, checked: Checked, opened: Opened, key: str, say: Say) -> Any:
     mix = checked.mix
     assert mix is not None
     if mix.native:
