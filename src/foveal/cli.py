@@ -28,6 +28,10 @@ SMALL_NOTE = (
     "The embedded model knows a few dozen kinds of objects in simple scenes; on other pictures its data is only good "
     "for trying things out. Name your own with --model URL."
 )
+ORACLE_NOTE = (
+    "The oracle answers from the truth of scenes: it measures a method and is no model. Every row is tagged with the "
+    "roles it played."
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -273,6 +277,8 @@ def _banner(plan: Plan, source: Source, folder: Path) -> None:
     print(f"foveal {plan.recipe.name}: {source.describe()} -> {folder}\nmodels: {who}")
     if any(spec.model == "small" for spec in specs.values()):
         print(SMALL_NOTE)
+    if any(spec.model.startswith("oracle:") for spec in specs.values()):
+        print(ORACLE_NOTE)
 
 
 def _host(url: str) -> str:

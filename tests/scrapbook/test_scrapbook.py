@@ -8,8 +8,9 @@ from PIL import Image
 
 from foveal.errors import SourceError
 from foveal.scrapbook import Album, Settings, compose, panels, sources, themes
+from foveal.scrapbook.album import Cutout, Look, looks
 from foveal.scrapbook.colours import COLOURS, seen_colour, treat
-from foveal.scrapbook.scene import GRID, SIDE, Cutout, Look, looks
+from foveal.scrapbook.scene import GRID, SIDE
 from foveal.scrapbook.truth import (
     a,
     absents,
@@ -25,25 +26,9 @@ from foveal.scrapbook.truth import (
     related,
     relations,
 )
+from scrapbook.conftest import SHADES
 
-SHADES = {
-    "apple": (200, 30, 30),
-    "cat": (30, 30, 30),
-    "boat": (30, 60, 200),
-    "fox": (230, 120, 20),
-    "sheep": (240, 240, 240),
-}
 NOUNS = [*SHADES, "drum", "umbrella", "key", "violin"]
-
-
-@pytest.fixture(scope="module")
-def album():
-    cutouts = [
-        Cutout(Look(noun, "made", f"{noun}{k}.png", k, split), Image.new("RGBA", (90, 60 + 40 * k), (*rgb, 255)), "")
-        for noun, rgb in SHADES.items()
-        for k, split in enumerate(("train", "train", "held"))
-    ]
-    return Album(tuple(cutouts), (Image.new("RGB", (400, 300), (90, 120, 90)),))
 
 
 @pytest.fixture(scope="module")

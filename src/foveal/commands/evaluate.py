@@ -130,7 +130,9 @@ def _show(args: argparse.Namespace, done: Mapping[str, Any], told: Mapping[str, 
     if args.json:
         print((args.out / "results.json").read_text(encoding="utf-8"), end="")
         return
-    Console().print(results.table(done))
+    console = Console()
+    # In a file or a pipe nothing needs to be folded to fit.
+    console.print(results.table(done), width=None if console.is_terminal else 120)
     for side, answers in told.items():
         if lost := {name: n for name, n in answers.unanswered.items() if n}:
             print(f"{side}: no usable answer to {', '.join(f'{n} of {name}' for name, n in lost.items())}")

@@ -26,16 +26,26 @@ SHARES = {
 
 def options(p: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
-    verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB")
+    verbs = p.add_subparsers(dest="verb", required=True, metavar="VERB", help="make or sheet")
     make = verbs.add_parser("make", help="draw scenes and their truth", description="Draw scenes and their truth.")
     make.add_argument("-n", type=int, default=1000, help="scenes the folder shall hold (default 1000)")
     make.add_argument("-o", "--out", type=Path, default=Path("scenes"), help="where to (default: scenes)")
     make.add_argument("--seed", type=int, default=0, help="seed of the first scene; the others count up (default 0)")
-    make.add_argument("--split", default="train", choices=("train", "held"), help="held: looks unseen in training")
     make.add_argument(
-        "--classes", default="all", choices=("all", "seen", "unseen"), help="the hard split: one noun in six is unseen"
+        "--split",
+        default="train",
+        choices=("train", "held"),
+        help="train (default) or held: looks, words and fonts never seen in training",
     )
-    make.add_argument("--objects", default="1-5", metavar="N|M-N", help="things in a scene (default 1-5)")
+    make.add_argument(
+        "--classes",
+        default="all",
+        choices=("all", "seen", "unseen"),
+        help="all (default), or the hard split: one noun in six is unseen",
+    )
+    make.add_argument(
+        "--objects", default="1-5", metavar="M-N", help="things in a scene, a number or a range (default 1-5)"
+    )
     for name, what in SHARES.items():
         make.add_argument(f"--{name}", type=float, metavar="SHARE", help=f"share of {what}")
     make.add_argument("--workers", type=int, help="processes (default: all cores)")

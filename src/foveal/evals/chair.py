@@ -73,7 +73,7 @@ def _distinct(told: Sequence[Judged], true: bool) -> tuple[str, ...]:
 
 
 def score(questions: Sequence[Question], answers: Mapping[str, Answer]) -> Scored:
-    """Return CHAIR_i, CHAIR_s (section 2.1), recall, claim precision and length in words.
+    """Return CHAIR_i, CHAIR_s, recall, claim precision and length in words.
 
     A picture without an answer names nothing: it costs recall.
     """

@@ -73,7 +73,8 @@ def matches(question: str, reference: str, said: str, kind: str) -> bool:
             return _names(said, reference, question)
         case "background":
             return _grounds(said) == _grounds(reference)
-    return _words(reference, said)
+    label, both, value = reference.rstrip(".").partition(", with ")
+    return _peak(label, value, said) if both and kind == "chart" else _words(reference, said)
 
 
 def verdict_of(text: str) -> bool | None:
@@ -128,6 +129,15 @@ def _words(reference: str, said: str) -> bool:
     given = _plain(said)
     found = all(re.search(rf"(?<!\w){re.escape(w)}(?!\w)", given) for w in wanted)
     return found and len(given.split()) <= len(_plain(reference).split()) + 8
+
+
+def _peak(label: str, value: str, said: str) -> bool:
+    """Compare the answer to which value is the highest: its label, or the number and nothing else, or both."""
+    given, told = _plain(said), _plain(value)
+    if not set(re.findall(r"\d+", given)) <= {told, *re.findall(r"\d+", label)}:
+        return False
+    rest = set(given.split()) - {told, "it", "is", "the", "highest", "lowest", "value", "with", "percent"}
+    return rest == set(_plain(label).split()) or (not rest and told in given.split())
 
 
 def _plain(text: str) -> str:

@@ -24,7 +24,7 @@ from foveal.scrapbook.themes import like
 from foveal.scrapbook.truth import KINDS, a, capital, is_
 
 MOST = 3
-"""Positives of a picture, and negatives of each kind (POPE, section 5.1: six questions a picture)."""
+"""Positives of a picture, and negatives of each kind, as in POPE: six questions a picture and kind."""
 
 
 def questions(shots: Sequence[Shot], seed: int = 0) -> list[Question]:
@@ -56,7 +56,7 @@ def _negatives(
     kind: str, positives: Sequence[str], free: Sequence[str], often: Counter[str],
     together: Counter[tuple[str, str]], rng: random.Random,
 ) -> list[str]:  # fmt: skip
-    """Return a negative for each positive, as far as there are any (POPE, section 4.1 and figure 3)."""
+    """Return a negative for each positive, as far as there are any."""
     if kind == "random":
         return rng.sample(free, min(len(positives), len(free)))
     if kind == "popular":

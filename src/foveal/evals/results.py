@@ -89,9 +89,9 @@ def table(results: Mapping[str, Any]) -> Table:
     """Return the figures as a table for the terminal; a star marks a difference whose interval leaves out zero."""
     two = "against" in results["models"]
     shown = Table(box=None, pad_edge=False, header_style="bold")
-    shown.add_column("")
+    shown.add_column("", no_wrap=True)
     for name in ("model", *(("against", "difference") if two else ())):
-        shown.add_column(name, justify="right", no_wrap=True)
+        shown.add_column(name, justify="right")
     shown.add_column("n", justify="right")
     for head, of in groupby(results["figures"], lambda figure: figure["name"].partition("/")[0]):
         shown.add_row(Text(head, style="bold"))

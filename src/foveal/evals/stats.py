@@ -213,7 +213,7 @@ def _ends(draws: Array, value: float, of: Callable[[Array], Array], size: int, m
 def _corrected(
     draws: Array, value: float, of: Callable[[Array], Array], size: int, shares: tuple[float, float]
 ) -> tuple[float, float]:
-    """Return the quantiles of the bias-corrected and accelerated interval (Efron 1987, section 4)."""
+    """Return the quantiles of the bias-corrected and accelerated interval (Efron 1987)."""
     below = float(np.mean(draws < value) + np.mean(draws == value) / 2)
     left_out = of(np.ones((size, size)) - np.eye(size))
     off = np.nanmean(left_out) - left_out[~np.isnan(left_out)]

@@ -21,8 +21,13 @@ def connect(spec: ModelSpec | str | Mapping[str, object]) -> Backend:
     """Return the backend a spec, or a shorthand, names. Nothing is opened yet.
 
     Args:
+<<<<<<< HEAD
         spec: a ModelSpec, or "small" (comes with foveal) or "small:<folder>" (trained further by
             `foveal train`), "hf:<path or hub id>", "http(s)://...", "scripted:<file>".
+=======
+        spec: a ModelSpec, or "small" (comes with foveal), "hf:<path or hub id>", "http(s)://...", "scripted:<file>",
+            "oracle:<folder of scenes>".
+>>>>>>> eval
 
     Raises:
         ModelSetupError: it names nobody.
@@ -39,7 +44,11 @@ def connect(spec: ModelSpec | str | Mapping[str, object]) -> Backend:
             return _hf(spec, rest)
         case "scripted" if rest:
             return Scripted.load(Path(rest))
-    raise ModelSetupError(f"model {spec.model!r} needs a url; without one: small, hf:<path or hub id>, scripted:<file>")
+        case "oracle" if rest:
+            return _oracle(rest)
+    raise ModelSetupError(
+        f"model {spec.model!r} needs a url; without one: small, hf:<path or hub id>, scripted:<file>, oracle:<scenes>"
+    )
 
 
 def spec_of(said: ModelSpec | str | Mapping[str, object]) -> ModelSpec:
@@ -65,7 +74,20 @@ def _encoder(max_pixels: int | None) -> Callable[[bytes], tuple[str, bytes]]:
     return encode if max_pixels is None else partial(encode, max_pixels=max_pixels)
 
 
+<<<<<<< HEAD
 def _small(folder: str) -> Backend:
+=======
+def _oracle(folder: str) -> Backend:
+    from foveal.models.oracle import Oracle
+
+    scenes, plus, writer = folder.rpartition("+")
+    if not plus or Path(folder).exists():
+        return Oracle(Path(folder))
+    return Oracle(Path(scenes), connect(writer))
+
+
+def _small() -> Backend:
+>>>>>>> eval
     try:
         from foveal.models.small import Small
     except ImportError as error:

@@ -125,7 +125,7 @@ async def _run(session: Session, watch: Callable[[Progress], Any] | None) -> Run
 async def _settle(session: Session, state: str, note: str) -> int:
     try:
         await asyncio.to_thread(session.store.flush)
-        rows = await asyncio.to_thread(write_rows, session.folder, session.store, session.plan.steps)
+        rows = await asyncio.to_thread(write_rows, session.folder, session.store, session.plan.steps, session.mark)
         seconds = time.monotonic() - session.progress.began
         session.store.finish(state, note, meter_json(session.meter), seconds)
         await asyncio.to_thread(session.store.flush)

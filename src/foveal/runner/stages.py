@@ -83,6 +83,12 @@ class Session:
         """Who answers, by role."""
         return {role: model.backend.identity for role, model in self.models.items()}
 
+    @property
+    def mark(self) -> dict[str, str]:
+        """What every row is tagged with: which roles the truth has played, for such rows are no model's work."""
+        roles = [role for role, identity in self.identities.items() if identity.startswith("oracle:")]
+        return {"oracle": ", ".join(roles)} if roles else {}
+
     def fingerprints(self) -> dict[str, str]:
         """Return what each row step's decisions depend on."""
         seed = f"/{self.plan.recipe.seed}" if self.plan.recipe.seed else ""

@@ -1,6 +1,6 @@
 """What a free text claims about a scene, and which of it is true; rules and a table of synonyms, no model.
 
-After CHAIR (1809.02156, section 2.1): the objects a text mentions are found by name and synonym and held against what
+After CHAIR (1809.02156): the objects a text mentions are found by name and synonym and held against what
 is there. Beyond CHAIR, counts, places, colours and relations are read where the sentence is plain enough; what is not
 plain is left alone, so a claim found is nearly always one made.
 """

@@ -15,30 +15,53 @@ from typing import Literal, TypeAlias
 from foveal.scrapbook import themes
 from foveal.scrapbook.layout import COLUMNS, OPPOSITE, ROWS, holds
 from foveal.scrapbook.parts import COLOURS, Scene, Text, Thing
+from foveal.scrapbook.words import MASS, NUMBERS, PAIRS, PLURAL_ONLY, a, capital, is_, joined, plural, some
 
 __all__ = [
-    "NUMBERS", "OPPOSITE", "Fact", "Relation", "a", "absent", "absents", "at", "capital", "caption", "counts",
-    "description", "existence", "extras", "fact", "ground", "is_", "joined", "listed", "natural", "placed", "places",
-    "plural", "related", "relations", "single", "some",
+    "KINDS",
+    "MASS",
+    "NUMBERS",
+    "OPPOSITE",
+    "PAIRS",
+    "PLURAL_ONLY",
+    "TOPICS",
+    "WORDED",
+    "Fact",
+    "Relation",
+    "a",
+    "absent",
+    "absents",
+    "asks_for",
+    "at",
+    "board",
+    "capital",
+    "caption",
+    "coloured",
+    "counts",
+    "description",
+    "existence",
+    "extras",
+    "fact",
+    "fact_of",
+    "ground",
+    "is_",
+    "joined",
+    "listed",
+    "natural",
+    "placed",
+    "places",
+    "plural",
+    "related",
+    "relations",
+    "single",
+    "some",
+    "unit",
 ]  # fmt: skip
 
 Kind: TypeAlias = Literal["random", "popular", "adversarial"]
 KINDS: tuple[Kind, ...] = ("random", "popular", "adversarial")
 """How an absent noun is picked (POPE, 2305.10355, section 4.1)."""
 
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-PLURAL_ONLY = {
-    "grapes", "scissors", "glasses", "sunglasses", "jeans", "shorts", "pliers", "french fries", "headphones",
-    "binoculars", "pants", "goggles", "chopsticks",
-}  # fmt: skip
-PAIRS = {"scissors", "glasses", "sunglasses", "jeans", "shorts", "pliers", "headphones", "binoculars", "pants"}
-MASS = {"grapes", "bread", "french fries", "popcorn", "broccoli", "garlic", "sushi", "chopsticks"}
-PLURALS = {
-    "mouse": "mice", "sheep": "sheep", "fish": "fish", "deer": "deer", "knife": "knives", "leaf": "leaves",
-    "wolf": "wolves", "scarf": "scarves", "goose": "geese", "tomato": "tomatoes", "potato": "potatoes",
-    "goldfish": "goldfish", "starfish": "starfish", "dice": "dice", "bread": "loaves of bread", "cactus": "cacti",
-    "snowman": "snowmen", "mango": "mangoes", "moose": "moose", "shrimp": "shrimp",
-}  # fmt: skip
 DOUBT = 0.12
 """The least distance of two centres, as a share of the side, for one thing to be left of or above another."""
 BORDER = 0.2
@@ -68,52 +91,6 @@ class Relation:
     subject: int
     kind: str
     object: int
-
-
-# --- words ---------------------------------------------------------------------------------------------------------
-
-
-def plural(noun: str) -> str:
-    """Return the noun's plural."""
-    if noun in PLURAL_ONLY:
-        return noun
-    *before, last = noun.split(" ")
-    if last in PLURALS:
-        return " ".join([*before, PLURALS[last]])
-    if noun.endswith("y") and noun[-2] not in "aeiou":
-        return noun[:-1] + "ies"
-    return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
-
-
-def a(noun: str) -> str:
-    """Return the noun (or adjective and noun) with its article."""
-    last = noun.split()[-1]
-    if last in MASS or noun in MASS:
-        return f"some {noun}"
-    if last in PAIRS:
-        return f"a pair of {noun}"
-    vowel = noun[0] in "aeiou" and not noun.startswith(("uni", "uku"))
-    return f"{'an' if vowel else 'a'} {noun}"
-
-
-def some(noun: str, n: int) -> str:
-    """Return "a cat", "two cats"."""
-    return a(noun) if n == 1 else f"{NUMBERS[n]} {plural(noun)}"
-
-
-def is_(noun: str) -> str:
-    """Return the verb that fits the noun."""
-    return "are" if noun.split()[-1] in PLURAL_ONLY or noun in PLURAL_ONLY else "is"
-
-
-def joined(parts: Sequence[str]) -> str:
-    """Join as English does: "x", "x and y", "x, y and z"."""
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
-
-
-def capital(text: str) -> str:
-    """Return the text with a capital letter in front."""
-    return text[0].upper() + text[1:]
 
 
 # --- what is where -------------------------------------------------------------------------------------------------
