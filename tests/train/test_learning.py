@@ -105,7 +105,7 @@ def train(family, text):
 def test_thirty_steps_teach_it(family, text):
     curve, margins = train(family, text)
     assert curve[-1] < curve[0] and margins[-1] > margins[0] + 0.05
-    assert max(curve) <= curve[0] * 1.05  # it does not go wild on the way
+    assert max(curve[STEPS // 2 :]) < curve[0]  # it stays learnt, also where what is aimed at moves (`noisy`)
 
 
 def test_the_same_seed_is_the_same_curve():

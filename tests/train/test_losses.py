@@ -401,6 +401,12 @@ def test_the_reference_and_the_blind_part_have_no_gradient():
     assert better.grad is None and worse.grad > 0  # only the rejected side's divergence is trained, as released
 
 
+def test_divergence_is_of_the_policy_from_the_reference():
+    even, sure = torch.zeros(1, 1, 2), torch.tensor([[[0.9, 0.1]]]).log()
+    here = losses.token_divergence(even, sure, torch.ones(1, 1)).item()
+    assert here == pytest.approx(0.9 * math.log(1.8) + 0.1 * math.log(0.2), abs=1e-6)  # not 0.5 ln(0.5/0.9) + ...
+
+
 def test_divergence_of_a_model_from_itself_is_none():
     logits = torch.randn(2, 3, 7)
     assert losses.token_divergence(logits, logits, torch.ones(2, 3)).abs().max() < 1e-6

@@ -62,13 +62,15 @@ MAKERS = {"llava": _llava, "internvl": _internvl, "qwen2vl": _qwen2vl}
 
 
 def make(name: str, seed: int = 0):
-    """A tiny model of this family, and a frozen reference a little off it."""
+    """A tiny model of this family that has opinions, and a frozen reference with somewhat other ones."""
     torch.manual_seed(seed)
     model = MAKERS[name]().eval()
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(20)
     reference = copy.deepcopy(model)
     with torch.no_grad():
         for p in reference.parameters():
-            p.add_(0.05 * torch.randn_like(p))
+            p.add_(0.1 * p.std() * torch.randn_like(p) if p.numel() > 1 else 0.0)
     return model, reference.requires_grad_(False)
 
 
