@@ -367,8 +367,9 @@ def _tell_rows(folder: Path, most: int = 3) -> None:
         question, answer = (getattr(record.body, side, "") for side in ("question", "answer"))
         source = Path(str(record.tags.get("source", record.id[:12]))).name
         if question:
-            said = answer or getattr(record.body, "chosen", "")
-            print(f"{clip(source, 40)}: {clip(question, 70)}  ->  {clip(said, 70)}")
+            chosen, rejected = (getattr(record.body, side, "") for side in ("chosen", "rejected"))
+            said = f"{clip(chosen, 50)}  not  {clip(rejected, 50)}" if chosen else clip(answer, 70)
+            print(f"{clip(source, 40)}: {clip(question, 70)}  ->  {said}")
 
 
 def _tell_export(exported: Exported) -> None:
