@@ -30,7 +30,6 @@ from foveal.proof.claim import (
 )
 from foveal.proof.plan import plan
 from foveal.proof.prove import arms_of, key, scenes_of
-from foveal.proof.claim import FULL, TINY, TINY_SCENES, TINY_STEPS
 from foveal.record import Image
 from tests.scrapbook.scenes import any_scene
 

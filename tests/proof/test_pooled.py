@@ -40,9 +40,7 @@ def test_an_interval_of_pictures_alone_falls_short_where_seeds_differ() -> None:
 
 def test_more_pictures_make_it_shorter_when_seeds_agree() -> None:
     rng = np.random.default_rng(1)
-    few, many = (
-        pooled([shares(list(rng.permutation(np.linspace(-1, 1, n))), s) for s in range(3)]) for n in (20, 500)
-    )
+    few, many = (pooled([shares(list(rng.permutation(np.linspace(-1, 1, n))), s) for s in range(3)]) for n in (20, 500))
     assert many.high - many.low < (few.high - few.low) / 3
 
 

@@ -33,8 +33,9 @@ PLAIN = Settings(text=0, chart=0, table=0)
 def album() -> Album:
     """Return an album of few nouns as coloured squares, for both splits."""
     hues = list(COLOURS)
+    squares = [Pillow.new("RGBA", (40, 40), (*COLOURS[hue], 255)) for hue in hues]
     cutouts = tuple(
-        Cutout(Look(noun, "made", f"{split}-{noun}.png", at, split), Pillow.new("RGBA", (40, 40), (*COLOURS[hues[i]], 255)), hues[i])
+        Cutout(Look(noun, "made", f"{split}-{noun}.png", at, split), squares[i], hues[i])
         for at, split in enumerate(("train", "held"))
         for i, noun in enumerate(NOUNS)
     )  # fmt: skip
@@ -52,7 +53,7 @@ def says(identity: str) -> Any:
             return f"What is on the left of picture {n % 97}?"
         if '"instructions"' in words_of(request):
             return json.dumps({"instructions": [words_of(request).split("Text:\n")[1].split("\n")[0]]})
-        named = "a dog and a boat" if "good" in identity else f"a {NOUNS[n % 8]}, a clock and a chair"
+        named = "a dog" if "good" in identity else f"a {NOUNS[n % 8]}, a clock and a chair"
         return f"The picture shows {named}."
 
     return script
@@ -121,11 +122,11 @@ CLAIM = Claim(
         Arm("contrast", "pairs with pictures", (Contrast(PAIRS),), Training("dpo", steps=4, rate=1e-5, loss="mdpo")),
     ),
     (
-        Expect("Pairs lower hallucination", "chair/chair_i", "dpo", "base", "lower"),
+        Expect("Pairs shorten answers", "chair/words", "dpo", "base", "lower", 1.0),
         Expect("Labels lower hallucination", "chair/chair_i", "sft", "base", "lower"),
         Expect("Recall is kept", "chair/recall", "dpo", "base", "kept"),
     ),
-    ("chair/chair_i", "chair/recall", "pope/f1"),
+    ("chair/chair_i", "chair/recall", "chair/words", "pope/f1"),
 )  # fmt: skip
 
 
@@ -144,9 +145,9 @@ def test_it_goes_from_pictures_to_verdicts_and_pays_once(company: tuple[Company,
     assert len(school.jobs) == proof.trained == 6  # three arms, two seeds
     found = results_of(proof)
     told = {e["says"]: e for e in found["claims"][0]["expects"]}
-    assert told["Pairs lower hallucination"]["verdict"] == "holds"
-    assert told["Pairs lower hallucination"]["value"] < 0
-    assert len(told["Pairs lower hallucination"]["by_seed"]) == 2
+    assert told["Pairs shorten answers"]["verdict"] == "holds"
+    assert told["Pairs shorten answers"]["value"] == -4
+    assert len(told["Pairs shorten answers"]["by_seed"]) == 2
     assert told["Labels lower hallucination"]["value"] == 0
     paid = models.asked
     again = run(setting(tmp_path))
@@ -169,7 +170,7 @@ def test_an_arm_that_fails_is_reported_and_the_others_go_on(company: tuple[Compa
     assert arms["dpo"]["errors"] == ["seed 0: this one cannot be trained", "seed 1: this one cannot be trained"]
     assert arms["sft"]["errors"] == []
     verdicts = {e["says"]: e["verdict"] for e in found["expects"]}
-    assert verdicts["Pairs lower hallucination"] == "failed"
+    assert verdicts["Pairs shorten answers"] == "failed"
     assert verdicts["Labels lower hallucination"] != "failed"
 
 
@@ -182,8 +183,10 @@ def test_no_row_left_is_a_failure_in_one_sentence(company: tuple[Company, School
     assert any("no row is left" in fault for fault in faults(proof))
 
 
-def test_what_was_killed_goes_on(company: tuple[Company, School], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    models, school = company
+def test_what_was_killed_goes_on(
+    company: tuple[Company, School], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    school = company[1]
     whole = run(setting(tmp_path / "whole"))
     train, left = school.train, 2
 
@@ -208,7 +211,7 @@ def test_weights_that_did_not_change_are_a_fault(company: tuple[Company, School]
     def idle(job: Job, say: Any = print) -> dict[str, Any]:
         card = company[1].train(job, say)
         (Path(job.out) / "card.json").write_text(json.dumps({**card, "makes": "first"}))
-        (Path(job.out) / "log.jsonl").write_text('{"step": 1, "loss": NaN}\n'.replace("NaN", "1e999"))
+        (Path(job.out) / "log.jsonl").write_text('{"step": 1, "loss": null}\n')
         return card
 
     with pytest.MonkeyPatch.context() as patch:

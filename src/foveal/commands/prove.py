@@ -43,7 +43,7 @@ def run(args: argparse.Namespace, _: Sequence[str]) -> int:
         RunStopped: a signal; the same command continues.
     """
     require()
-    from foveal.proof import claim, plan
+    from foveal.proof import plan
 
     setting = _setting(args)
     if args.listed:
@@ -54,7 +54,6 @@ def run(args: argparse.Namespace, _: Sequence[str]) -> int:
         _print_json(told) if args.json else print("\n".join(plan.lines(told)))
         return 0
     _check_train()
-    del claim
     return _prove(args, setting)
 
 
@@ -64,10 +63,8 @@ def require() -> None:
     Raises:
         MissingExtra: the first one that is not.
     """
-    for module, what, extra in (
-        ("numpy", "proving", "scrapbook,evals,train"), ("resvg", "drawing scenes", "scrapbook"),
-    ):  # fmt: skip
-        if find_spec(module) is None and find_spec(f"{module}_py") is None:
+    for module, what, extra in (("numpy", "evaluating", "evals"), ("resvg_py", "drawing scenes", "scrapbook")):
+        if find_spec(module) is None:
             raise MissingExtra(what, extra)
 
 

@@ -21,13 +21,8 @@ def connect(spec: ModelSpec | str | Mapping[str, object]) -> Backend:
     """Return the backend a spec, or a shorthand, names. Nothing is opened yet.
 
     Args:
-<<<<<<< HEAD
         spec: a ModelSpec, or "small" (comes with foveal) or "small:<folder>" (trained further by
-            `foveal train`), "hf:<path or hub id>", "http(s)://...", "scripted:<file>".
-=======
-        spec: a ModelSpec, or "small" (comes with foveal), "hf:<path or hub id>", "http(s)://...", "scripted:<file>",
-            "oracle:<folder of scenes>".
->>>>>>> eval
+            `foveal train`), "hf:<path or hub id>", "http(s)://...", "scripted:<file>", "oracle:<folder of scenes>".
 
     Raises:
         ModelSetupError: it names nobody.
@@ -74,9 +69,6 @@ def _encoder(max_pixels: int | None) -> Callable[[bytes], tuple[str, bytes]]:
     return encode if max_pixels is None else partial(encode, max_pixels=max_pixels)
 
 
-<<<<<<< HEAD
-def _small(folder: str) -> Backend:
-=======
 def _oracle(folder: str) -> Backend:
     from foveal.models.oracle import Oracle
 
@@ -86,8 +78,7 @@ def _oracle(folder: str) -> Backend:
     return Oracle(Path(scenes), connect(writer))
 
 
-def _small() -> Backend:
->>>>>>> eval
+def _small(folder: str) -> Backend:
     try:
         from foveal.models.small import Small
     except ImportError as error:

@@ -202,7 +202,8 @@ class _Seed:
             card, fresh = self._train(arm.training, rows, out)
         self.proof.trained += fresh
         log = (orjson.loads(line) for line in (out / "log.jsonl").read_bytes().splitlines())
-        outcome.losses = [line["loss"] for line in log if "loss" in line]
+        # JSON has no NaN: a loss that was none is null.
+        outcome.losses = [math.nan if line["loss"] is None else line["loss"] for line in log if "loss" in line]
         outcome.seconds = card["seconds"]
         return out
 
