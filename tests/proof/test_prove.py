@@ -146,7 +146,7 @@ def test_it_goes_from_pictures_to_verdicts_and_pays_once(company: tuple[Company,
     found = results_of(proof)
     told = {e["says"]: e for e in found["claims"][0]["expects"]}
     assert told["Pairs shorten answers"]["verdict"] == "holds"
-    assert told["Pairs shorten answers"]["value"] == -4
+    assert told["Pairs shorten answers"]["value"] == -5
     assert len(told["Pairs shorten answers"]["by_seed"]) == 2
     assert told["Labels lower hallucination"]["value"] == 0
     paid = models.asked
