@@ -211,7 +211,7 @@ class _Seed:
         t = training
         job = Job(
             t.verb, str(rows), self.setting.subject, str(out), loss=t.loss, knobs=dict(t.knobs), lora=t.lora,
-            steps=t.steps, batch=t.batch, rate=t.rate, save_every=SAVE_EVERY, seed=self.seed,
+            merge=bool(t.lora), steps=t.steps, batch=t.batch, rate=t.rate, save_every=SAVE_EVERY, seed=self.seed,
         )  # fmt: skip
         lines: list[str] = []
         card = train(job, say=lines.append)
