@@ -434,7 +434,8 @@ class Store:
             try:
                 if not path.is_file():
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    partial = path.with_suffix(".part")
+                    # Several records may make the same picture at once (a blank one, say).
+                    partial = path.with_suffix(f".{threading.get_ident()}.part")
                     partial.write_bytes(image.data())
                     partial.replace(path)
             except OSError as error:

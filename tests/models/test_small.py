@@ -191,3 +191,13 @@ def test_real_pictures_end_to_end():
         images.append(Image.of(out.getvalue()))
     hooks = [Request((Message("user", (image,)),), open_turn=True, sampling=HOOK) for image in images]
     assert all(reply.text for reply in small.generate(hooks))
+
+
+def test_several_see_with_one_tower():
+    tower, seen = FakeTower(), []
+    features = tower.features
+    tower.features = lambda images: seen.append(len(images)) or features(images)
+    for model in (Small(), Small()):
+        model.see_with(tower)
+        model._small.generate([ask("What is it?")])
+    assert seen == [1, 1]

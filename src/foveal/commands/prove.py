@@ -27,6 +27,7 @@ def options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--subject", metavar="SPEC", help="who is trained: small, small:FOLDER, a path or a hub id")
     p.add_argument("--teacher", metavar="SPEC", help="who makes data where the paper has a stronger model for it")
     p.add_argument("--smoke", action="store_true", help="every stage once, as small as can be: tests the machinery")
+    p.add_argument("--arms", metavar="A,B", help="only these arms of one claim, beside its base")
     p.add_argument("--held", type=int, metavar="N", help="held-out scenes for each seed (default 160)")
     p.add_argument("--list", action="store_true", dest="listed", help="list the claims and what they expect, and stop")
     p.add_argument("--plan", action="store_true", help="estimate the time, and stop")
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace, _: Sequence[str]) -> int:
         RunStopped: a signal; the same command continues.
     """
     require()
-    from foveal.proof import claim, plan
+    from foveal.proof import plan
 
     setting = _setting(args)
     if args.listed:
@@ -53,7 +54,6 @@ def run(args: argparse.Namespace, _: Sequence[str]) -> int:
         _print_json(told) if args.json else print("\n".join(plan.lines(told)))
         return 0
     _check_train()
-    del claim
     return _prove(args, setting)
 
 
@@ -63,10 +63,8 @@ def require() -> None:
     Raises:
         MissingExtra: the first one that is not.
     """
-    for module, what, extra in (
-        ("numpy", "proving", "scrapbook,evals,train"), ("resvg", "drawing scenes", "scrapbook"),
-    ):  # fmt: skip
-        if find_spec(module) is None and find_spec(f"{module}_py") is None:
+    for module, what, extra in (("numpy", "evaluating", "evals"), ("resvg_py", "drawing scenes", "scrapbook")):
+        if find_spec(module) is None:
             raise MissingExtra(what, extra)
 
 
@@ -84,6 +82,10 @@ def _setting(args: argparse.Namespace) -> Setting:
 
     claims = claim.chosen(args.claims)
     sizes = claim.TINY if args.smoke else claim.FULL
+    if args.arms:
+        if len(claims) != 1:
+            raise RecipeError("--arms are of one claim: name it")
+        claims = [claim.only(claims[0], [a.strip() for a in args.arms.split(",") if a.strip()])]
     if args.smoke:
         claims = [claim.shrunk(c) for c in claims]
     seeds = args.seeds if args.seeds is not None else 1 if args.smoke else 3
@@ -149,7 +151,7 @@ def _plots(setting: Setting, found: dict[str, Any]) -> dict[str, Path]:
 
 def _command(args: argparse.Namespace) -> str:
     given = [*args.claims]
-    for name in ("seeds", "subject", "teacher", "held"):
+    for name in ("arms", "seeds", "subject", "teacher", "held"):
         if getattr(args, name) is not None:
             given += [f"--{name}", str(getattr(args, name))]
     return shlex.join(["foveal", "prove", *given, *(["--smoke"] if args.smoke else [])])

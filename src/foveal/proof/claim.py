@@ -211,6 +211,22 @@ def _few(part: Part) -> Any:
             return Contrast(_few(part.of))
 
 
+def only(claim: Claim, names: Sequence[str]) -> Claim:
+    """Return a claim with some of its arms, and what is expected between them; the base stays.
+
+    Raises:
+        RecipeError: it has no such arm.
+    """
+    known = [a.name for a in claim.arms]
+    for name in names:
+        if name not in known:
+            raise RecipeError(f"claim {claim.name}: no arm is called {name!r}{nearest(name, known)}")
+    arms = tuple(a for a in claim.arms if a.name in ("base", *names))
+    left = {a.name for a in arms}
+    expects = tuple(e for e in claim.expects if {e.of, e.than} <= left)
+    return replace(claim, arms=arms, expects=expects, smoke=tuple(s for s in claim.smoke if s in left))
+
+
 # --- finding and checking ------------------------------------------------------------------------------------------
 
 
@@ -296,6 +312,7 @@ def recipe_for(made: Made) -> Any:
         where, _, knob = name.rpartition(".")
         owner = next((k for s, k in steps if s == where or (not where and knob in find_step(s).knobs)), None)
         if owner is None:
-            raise RecipeError(f"{made.method}: no step has a knob {name!r}")
+            known = {k for s, _ in steps if where in ("", s) for k in find_step(s).knobs}
+            raise RecipeError(f"{made.method} has no knob {name!r}{nearest(knob, known)}")
         owner[knob] = list(value) if isinstance(value, tuple) else value
     return parse_recipe({**recipe.model_dump(), "steps": [{s: k} for s, k in steps]}, made.method)

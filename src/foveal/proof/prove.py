@@ -1,4 +1,4 @@
-"""A proof from start to end: scenes, data, trainings, evaluations, for each seed; what was done before is not done again.
+"""A proof from start to end: scenes, data, trainings, evaluations, for each seed; what was done is not done again.
 
 Everything lies under one folder: `scenes/`, `plots/`, `results.json`, and for each subject and seed `runs/` (methods),
 `rows/` (what arms train on), `models/` and `evals/`. Runs, trainings and evaluations continue by themselves.
@@ -202,7 +202,8 @@ class _Seed:
             card, fresh = self._train(arm.training, rows, out)
         self.proof.trained += fresh
         log = (orjson.loads(line) for line in (out / "log.jsonl").read_bytes().splitlines())
-        outcome.losses = [line["loss"] for line in log if "loss" in line]
+        # JSON has no NaN: a loss that was none is null.
+        outcome.losses = [math.nan if line["loss"] is None else line["loss"] for line in log if "loss" in line]
         outcome.seconds = card["seconds"]
         return out
 
@@ -210,7 +211,7 @@ class _Seed:
         t = training
         job = Job(
             t.verb, str(rows), self.setting.subject, str(out), loss=t.loss, knobs=dict(t.knobs), lora=t.lora,
-            steps=t.steps, batch=t.batch, rate=t.rate, save_every=SAVE_EVERY, seed=self.seed,
+            merge=bool(t.lora), steps=t.steps, batch=t.batch, rate=t.rate, save_every=SAVE_EVERY, seed=self.seed,
         )  # fmt: skip
         lines: list[str] = []
         card = train(job, say=lines.append)
@@ -288,7 +289,7 @@ def told(arm: Arm, outcome: Outcome) -> str:
 
 
 def faults(proof: Proof) -> Iterator[str]:
-    """Yield what is wrong with the machinery, whatever the figures say: an arm that did not train, a figure out of range."""
+    """Yield what is wrong with the machinery whatever the figures say: an arm not trained, a figure out of range."""
     base = {by["base"].identity for by in proof.outcomes if "base" in by}
     for claim in proof.setting.claims:
         for arm in claim.arms:

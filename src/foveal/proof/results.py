@@ -203,9 +203,9 @@ def _page(results: Mapping[str, Any], plots: Mapping[str, str], command: str) ->
     yield f"    {command}\n"
     sizes = results["sizes"]
     yield (
-        f"foveal {results['foveal']}, subject `{results['subject']}`, teacher `{results['teacher']}`, {results['done']} "
-        f"seed{'s' if results['done'] > 1 else ''}, {sizes['held']} held-out scenes each. Shares in percent, their "
-        "differences in points, with 95 % intervals.\n"
+        f"foveal {results['foveal']}, subject `{results['subject']}`, teacher `{results['teacher']}`, "
+        f"{results['done']} seed{'s' if results['done'] > 1 else ''}, {sizes['held']} held-out scenes each. "
+        "Shares in percent, their differences in points, with 95 % intervals.\n"
     )
     if results["smoke"]:
         yield "This was the smoke version, which tests the machinery: its figures mean nothing.\n"

@@ -9,7 +9,7 @@ WEAK, MIDDLE, STRONG = "diffusion:200", "diffusion:500", "diffusion:900"
 
 def pairs(*perturb: str, k: int = 1) -> Made:
     """Return SeVa pairs of the subject's own answers."""
-    return Made("seva", 120, knobs={"perturb": perturb, "side": SIDE, "k": k}, given="questions")
+    return Made("seva", 120, knobs={"perturb": perturb, "side": SIDE, "k": k}, given="questions", each=3)
 
 
 def dpo(lora: int = 0, rate: float = 2e-5) -> Training:
