@@ -3,9 +3,9 @@
     python bench/train.py [--seconds 60]      # three lines of ratios; needs 'foveal[train,small]', fetches nothing
 
 The model has the embedded model's shape with random weights, its vision tower frozen. Steps are whole ones, forward,
-The model has the embedded model's shape with random weights, its vision tower frozen. Steps are whole ones, forward,
 backward and optimiser, of the same trainer on one thread; the ways take turns, and a ratio is of their median CPU times
 in this one run, so that a busy machine does not matter.
+"""
 
 from __future__ import annotations
 
