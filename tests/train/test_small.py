@@ -26,8 +26,8 @@ def test_taught_and_opened_again(tmp_path):
     rows = [Record((p,), Pair("What is there?", "A plain square.", f"bad {i}")) for p in (A, B) for i in range(3)]
     export(rows, "trl", tmp_path / "in")
     out = tmp_path / "out"
-    words = ["train", "dpo", tmp_path / "in", "--model", "small", "-o", out, "--loss", "seva", "--steps", 3, "--batch", 2,
-             "--rate", 1e-3, "--lora", 4]  # fmt: skip
+    words = ["train", "dpo", tmp_path / "in", "--model", "small", "-o", out, "--loss", "seva", "--steps", 3,
+             "--batch", 2, "--rate", 1e-3, "--lora", 4]  # fmt: skip
     assert main([*map(str, words)]) == 0
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert log[0]["loss"] == pytest.approx(math.log(1 + 3), abs=1e-5)

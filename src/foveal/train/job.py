@@ -150,8 +150,8 @@ def _trained(job: Job, checked: Checked, key: str, say: Callable[[str], object])
         say(f"note: {told}")
     about = {**_about(job, checked, opened, key), "warnings": [*checked.warnings, *([told] if told else [])]}
     write(out_file(out), [orjson.dumps({**about, "state": "running"}, option=orjson.OPT_INDENT_2)])
-    trainer = trainers.make(job, checked, opened, key, say)
     before = last_checkpoint(out)
+    trainer = trainers.make(job, checked, opened, key, say, before)
     if before is not None:
         say(f"continuing from {before.name}")
     result = trainer.train(resume_from_checkpoint=str(before) if before else None)

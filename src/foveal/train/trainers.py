@@ -23,8 +23,8 @@ Messages = list[dict[str, Any]]
 Say = Callable[[str], object]
 
 
-def make(job: Job, checked: Checked, opened: Opened, key: str, say: Say = print) -> Any:
-    """Return the trainer of a job, ready for `train()`.
+def make(job: Job, checked: Checked, opened: Opened, key: str, say: Say = print, before: Path | None = None) -> Any:
+    """Return the trainer of a job, ready for `train()`, or for continuing from the checkpoint `before`.
 
     Raises:
         SetupError: a setting that the trainer does not know, or does not take.
@@ -34,7 +34,29 @@ def make(job: Job, checked: Checked, opened: Opened, key: str, say: Say = print)
     trainer = by[job.verb](job, checked, opened, key, say)
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.add_callback(Telling(say))
+    if before is not None and not job.lora:
+        trainer.add_callback(Restoring(before))
     return trainer
+
+
+class Restoring(transformers.TrainerCallback):  # type: ignore[misc]
+    """Takes a checkpoint's weights up the way `from_pretrained` does.
+
+    transformers' Trainer reads them by the names in memory and ignores those it does not find: where a family's files
+    keep older names (Llava's do), it goes on from the weights it began with and says nothing.
+
+    Args:
+        checkpoint: with the whole model in it, not an adapter.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Restore the weights; engines that shard them have restored their own."""
+        if not (args.deepspeed or args.fsdp):
+            saved = type(model).from_pretrained(self.checkpoint, dtype=model.dtype)
+            model.load_state_dict(saved.state_dict())
 
 
 class Telling(transformers.TrainerCallback):  # type: ignore[misc]
