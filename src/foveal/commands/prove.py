@@ -42,7 +42,7 @@ def run(args: argparse.Namespace, _: Sequence[str]) -> int:
         SetupError: something does not fit.
         RunStopped: a signal; the same command continues.
     """
-    require()
+    require("numpy", "evaluating", "evals")
     from foveal.proof import plan
 
     setting = _setting(args)
@@ -53,24 +53,24 @@ def run(args: argparse.Namespace, _: Sequence[str]) -> int:
         told = plan.plan(setting.claims, setting.seeds, setting.sizes)
         _print_json(told) if args.json else print("\n".join(plan.lines(told)))
         return 0
-    _check_train()
+    _require_all()
     return _prove(args, setting)
 
 
-def require() -> None:
+def require(module: str, what: str, extra: str) -> None:
     """Refuse early where a part is not installed.
 
     Raises:
-        MissingExtra: the first one that is not.
+        MissingExtra: it is not.
     """
-    for module, what, extra in (("numpy", "evaluating", "evals"), ("resvg_py", "drawing scenes", "scrapbook")):
-        if find_spec(module) is None:
-            raise MissingExtra(what, extra)
+    if find_spec(module) is None:
+        raise MissingExtra(what, extra)
 
 
-def _check_train() -> None:
+def _require_all() -> None:
     from foveal.train.job import require as require_train
 
+    require("resvg_py", "drawing scenes", "scrapbook")
     require_train()
 
 

@@ -176,8 +176,8 @@ class _Seed:
                 self._evaluated(arm, name, model, evaluations, held, outcome)
             except RunStopped:
                 raise
-            except FovealError as error:
-                outcome.error = str(error)
+            except Exception as error:  # hours of other arms are not lost to one
+                outcome.error = str(error) if isinstance(error, FovealError) else f"{type(error).__name__}: {error}"
             self.say(f"seed {self.seed}  {told(arm, outcome)}")
         self.proof.made += kitchen.made
         self.proof.remembered += kitchen.remembered
