@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from foveal import __version__
-from foveal.commands import evaluate, perturb, scrapbook
+from foveal.commands import evaluate, perturb, prove, scrapbook, train
 from foveal.errors import DiskFull, FovealError, RecipeError, RunStopped, nearest
 
 if TYPE_CHECKING:
@@ -404,6 +404,8 @@ COMMANDS: dict[str, Command] = {
     "perturb": (perturb.run, "a contact sheet of what can be done to a picture", perturb.options),
     "scrapbook": (scrapbook.run, "draw scenes whose truth is known exactly", scrapbook.options),
     "eval": (evaluate.run, "ask a model questions whose answers are known: figures with intervals", evaluate.options),
+    "train": (train.do, "train a model on rows: sft, dpo, kto, grpo, rloo", train.options),
+    "prove": (prove.run, "try what papers claim where the truth is known: data, training, measured change", prove.options),
     "serve": (_serve, "put a model behind an OpenAI-compatible server on this machine", _serve_options),
 }
 """What each command does, says of itself and takes. Those of other rooms come from `foveal.commands`."""

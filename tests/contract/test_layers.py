@@ -21,6 +21,7 @@ LINES = [
     {"recipe"},
     {"runner"},
     {"view", "train", "evals"},
+    {"proof"},
     {"commands"},
     {"cli"},
     {"__main__"},

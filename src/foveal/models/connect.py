@@ -21,8 +21,8 @@ def connect(spec: ModelSpec | str | Mapping[str, object]) -> Backend:
     """Return the backend a spec, or a shorthand, names. Nothing is opened yet.
 
     Args:
-        spec: a ModelSpec, or "small" (comes with foveal), "hf:<path or hub id>", "http(s)://...", "scripted:<file>",
-            "oracle:<folder of scenes>".
+        spec: a ModelSpec, or "small" (comes with foveal), "small:<folder>" (trained further by `foveal train`),
+            "hf:<path or hub id>", "http(s)://...", "scripted:<file>", "oracle:<folder of scenes>".
 
     Raises:
         ModelSetupError: it names nobody.
@@ -33,8 +33,8 @@ def connect(spec: ModelSpec | str | Mapping[str, object]) -> Backend:
         return OpenAIBackend(spec, _encoder(spec.max_pixels))
     kind, _, rest = spec.model.partition(":")
     match kind:
-        case "small" if not rest:
-            return _small()
+        case "small":
+            return _small(rest)
         case "hf" if rest:
             return _hf(spec, rest)
         case "scripted" if rest:
@@ -78,12 +78,12 @@ def _oracle(folder: str) -> Backend:
     return Oracle(Path(scenes), connect(writer))
 
 
-def _small() -> Backend:
+def _small(folder: str) -> Backend:
     try:
         from foveal.models.small import Small
     except ImportError as error:
         raise MissingExtra("the embedded model", "small") from error
-    backend: Backend = Small()
+    backend: Backend = Small(Path(folder) if folder else None)
     return backend
 
 
