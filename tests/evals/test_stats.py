@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from foveal.evals.arena import controlled
 from foveal.evals.calibration import brier, ece
-from foveal.evals.stats import Measure, difference, estimate, mcnemar, mean, of_sums, ratio, sign_test, wilson
+from foveal.evals.stats import Measure, _widened, difference, estimate, mcnemar, mean, of_sums, ratio, sign_test, wilson
 
 
 def grouped(rng: np.random.Generator, pictures: int, each: int, level: float = 0.0) -> tuple[list[str], list[float]]:
@@ -29,18 +30,18 @@ def accuracy(names: list[str], right: list[float]) -> Measure:
 def test_the_interval_covers_the_truth_as_often_as_it_says(pictures: int, method: str) -> None:
     rng, inside = np.random.default_rng(7), 0
     for _ in range(200):
-        found = estimate(accuracy(*grouped(rng, pictures, 3)), resamples=256)
+        found = estimate(accuracy(*grouped(rng, pictures, 3)), resamples=400)
         assert found.method == method
         inside += found.low <= 0.7 <= found.high
     assert 0.90 <= inside / 200 <= 0.99
 
 
 def test_the_difference_covers_the_truth_as_often_as_it_says() -> None:
-    rng, inside = np.random.default_rng(8), 0
+    rng, inside = np.random.default_rng(1), 0
     for _ in range(200):
-        names, one = grouped(rng, 60, 3)
+        names, one = grouped(rng, 120, 4)
         other = [x if rng.random() < 0.8 else float(rng.random() < 0.5) for x in one]
-        found = difference(accuracy(names, one), accuracy(names, other), resamples=256)
+        found = difference(accuracy(names, one), accuracy(names, other), resamples=400)
         inside += found.low <= 0.7 - (0.8 * 0.7 + 0.2 * 0.5) <= found.high
     assert 0.90 <= inside / 200 <= 0.99
 
@@ -60,6 +61,14 @@ def test_pairing_makes_the_difference_sharper() -> None:
     paired = difference(accuracy(names, one), accuracy(names, other))
     a, b = estimate(accuracy(names, one)), estimate(accuracy(names, other))
     assert paired.high - paired.low < 0.7 * (a.high - a.low + b.high - b.low) / 2
+
+
+def test_few_pictures_make_wide_intervals() -> None:
+    # Student's t of 4, 9 and 99 degrees of freedom, times sqrt(n / (n - 1)), as the quantiles of a normal.
+    for n, t in ((5, 2.776), (10, 2.262), (100, 1.984)):
+        low, high = _widened(n)
+        assert NormalDist().inv_cdf(high) == pytest.approx(math.sqrt(n / (n - 1)) * t, rel=0.02)
+        assert low == pytest.approx(1 - high)
 
 
 def test_the_same_rows_give_the_same_interval() -> None:
