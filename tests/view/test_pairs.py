@@ -114,7 +114,7 @@ def test_numbers_over_the_set(tmp_path) -> None:
         in page
     )
     assert "Up to 2 rejected answers to one question, 4 questions in all." in page
-    assert "1 rejected answer speak" in page
+    assert "(“the image is blurry”) in 1 rejected answer." in page
     assert "<b>distance</b>" not in page
 
 
