@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import json
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -118,9 +119,11 @@ def train(job: Job, say: Callable[[str], object] = print) -> dict[str, Any]:
     """
     require()
     out = Path(job.out)
+    known = card.read(out)
+    if not known and out.is_dir() and any(p.name != "pictures" for p in out.iterdir()):
+        raise SetupError(f"{out} holds other files; name an empty or new folder with -o")
     checked = check(job)
     key = _key(job, checked)
-    known = card.read(out)
     if known and known["key"] != key:
         raise SetupError(
             f"{out} holds another training ({known['verb']} on {known['data']['path']}); name another with -o"
@@ -128,8 +131,6 @@ def train(job: Job, say: Callable[[str], object] = print) -> dict[str, Any]:
     if known and known["state"] == "finished":
         say(f"{out} holds this very training, finished")
         return known
-    if not known and out.is_dir() and any(p.name != "pictures" for p in out.iterdir()):
-        raise SetupError(f"{out} holds other files; name an empty or new folder with -o")
     for warning in checked.warnings:
         say(f"note: {warning}")
     return _trained(job, checked, key, say)
@@ -328,7 +329,7 @@ def _about(job: Job, checked: Checked, opened: Opened, key: str) -> dict[str, An
         "loss": str(checked.mix) if checked.mix else job.loss,
         "reference": checked.reference,
         "settings": json.loads(orjson.dumps(asdict(job))),
-        "command": " ".join(sys.argv),
+        "command": shlex.join(["foveal", *sys.argv[1:]]),
         "seed": job.seed,
         "versions": {"foveal": __version__, "python": platform.python_version()}
         | {p: importlib.metadata.version(p) for p in ("torch", *LIBRARIES)},

@@ -48,7 +48,6 @@ def open_model(named: str, *, lora: int = 0, alpha: int = 0, tower: bool = False
     """
     kind, _, rest = named.partition(":")
     opened = _small(rest, tower) if kind == "small" else _hf(rest if kind == "hf" else named, dtype)
-    opened.model.config.use_cache = False
     tokenizer = opened.processor.tokenizer
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -160,7 +159,6 @@ def save(opened: Opened, out: Path, merge: bool = False) -> list[str]:
     model = opened.model
     if hasattr(model, "merge_and_unload") and (merge or opened.light is not None):
         model = model.merge_and_unload()
-    model.config.use_cache = True
     model.save_pretrained(out)
     opened.processor.save_pretrained(out)
     wrote = [f"{out}: the adapter" if hasattr(model, "peft_config") else f"{out}: the model (hf:{out})"]

@@ -196,7 +196,9 @@ def _dpo(job: Job, checked: Checked, opened: Opened, key: str, say: Say) -> Any:
         if rows is not None and checked.reference == "precomputed":
             told = f"{key} {rows.digest} {sorted(mix.needs)}"
             keep = Path(job.out) / f"reference-{name}.safetensors"
-            known = precompute(opened.model, rows.rows, collate, config.per_device_train_batch_size, keep, told)
+            kind = torch.bfloat16 if config.bf16 else torch.float32
+            with torch.autocast(device.type, kind, enabled=config.bf16):  # as the policy will be read
+                known = precompute(opened.model, rows.rows, collate, job.batch, keep, told)
         sets[f"{name}_dataset"] = Listed(rows.rows, known) if rows is not None else None
     other = frozen_copy(opened.model) if checked.reference == "resident" else None
     _no_dropout(opened.model)
