@@ -19,8 +19,24 @@ import features
 from foveal.models.small import SmallVLM
 from foveal.models.wire import Message, Request
 from foveal.record import Image
+from foveal.scrapbook.colours import COLOURS
 from foveal.scrapbook.scene import Scene
-from foveal.scrapbook.truth import a, absent, capital, caption, counts, existence, fact, natural, places, plural
+from foveal.scrapbook.truth import (
+    KINDS,
+    TOPICS,
+    a,
+    absent,
+    at,
+    capital,
+    caption,
+    counts,
+    existence,
+    extras,
+    fact_of,
+    natural,
+    places,
+    plural,
+)
 from tasks import (
     P,
     caption_to_judge,
@@ -63,9 +79,9 @@ class Bench:
         """Answer in batches."""
         return [r for i in range(0, len(requests), BATCH) for r in self.model.generate(requests[i : i + BATCH])]
 
-    def texts(self, asked: list[tuple[int, str]]) -> list[str]:
+    def texts(self, asked: list[tuple[int, str]], room: int = 80) -> list[str]:
         """Return greedy answers."""
-        return [r.text for r in self.answers([self.request(i, q, sampling={"max_tokens": 80}) for i, q in asked])]
+        return [r.text for r in self.answers([self.request(i, q, sampling={"max_tokens": room}) for i, q in asked])]
 
     def scores(self, asked: list[tuple[int, str]], image: bool = True) -> list[float]:
         """Return expected scores from 1 to 5."""
@@ -86,16 +102,21 @@ def auc(scores: Sequence[float], good: Sequence[bool]) -> float:
 
 
 def naming(bench: Bench) -> dict[str, float]:
-    """Exact names by position, over all things of all scenes, and by how many things there are."""
+    """Exact names by position, over all things that are alone in theirs, and by how many things there are."""
     asked, truth, many = [], [], []
     for i, scene in enumerate(bench.scenes):
-        for thing, place in zip(scene.things, places(scene), strict=True):
-            asked.append((i, f"What is {place}?"))
-            truth.append(f"{capital(a(thing.noun))}.")
-            many.append(len(scene.things))
+        for k, (thing, place) in enumerate(zip(scene.things, places(scene), strict=True)):
+            if at(scene, place) == [k]:
+                asked.append((i, f"What is {place}?"))
+                truth.append(f"{capital(a(thing.noun))}.")
+                many.append(len(scene.things))
     right = [said == true for said, true in zip(bench.texts(asked), truth, strict=True)]
-    by = {f"of {n}": rounded(np.mean([r for r, m in zip(right, many, strict=True) if m == n])) for n in (1, 2, 3)}
-    return {"all": rounded(np.mean(right)), "n": len(right), **by}
+    by = {n: [r for r, m in zip(right, many, strict=True) if m == n] for n in range(1, 6)}
+    return {
+        "all": rounded(np.mean(right)),
+        "n": len(right),
+        **{f"of {n}": rounded(np.mean(r)) for n, r in by.items() if r},
+    }
 
 
 def plain_caption(scene: Scene) -> str:
@@ -111,43 +132,65 @@ def uncoloured(text: str) -> str:
 
 
 def captions(bench: Bench) -> float:
-    """Whole captions right: every thing, every place (colours not counted)."""
-    said = bench.texts([(i, "Describe the picture in one sentence.") for i in range(len(bench.scenes))])
-    right = [uncoloured(s) == uncoloured(plain_caption(scene)) for s, scene in zip(said, bench.scenes, strict=True)]
+    """Whole captions right: every thing, every place (colours not counted), in scenes without words or charts."""
+    plain = [i for i, scene in enumerate(bench.scenes) if not extras(scene)]
+    said = bench.texts([(i, "Describe the picture in one sentence.") for i in plain])
+    right = [uncoloured(s) == uncoloured(plain_caption(bench.scenes[i])) for s, i in zip(said, plain, strict=True)]
     return rounded(np.mean(right))
 
 
-def yes_no(bench: Bench) -> dict[str, float]:
-    """Balanced accuracy of "is there a ...?"."""
-    rng = random.Random(11)
-    asked, truth = [], []
-    for i, scene in enumerate(bench.scenes):
-        for there in (True, False):
-            asked.append((i, existence(scene, rng, NOUNS, there).question))
-            truth.append(there)
-    yes = [said.startswith("Yes") for said in bench.texts(asked)]
-    hits = [y for y, t in zip(yes, truth, strict=True) if t]
-    rejections = [not y for y, t in zip(yes, truth, strict=True) if not t]
+NAMED = {plural(n): n for n in NOUNS} | {n: n for n in NOUNS}
+
+
+def named(text: str) -> list[str]:
+    """Return the nouns a text mentions, plurals as their singular."""
+    return [NAMED[w] for w in re.findall(r"[a-z]+", text.lower()) if w in NAMED and w not in COLOURS]
+
+
+def describing(bench: Bench) -> dict[str, float]:
+    """Descriptions in detail: CHAIR (1809.02156, section 2.2: wrong mentions, texts with one), recall and length."""
+    said = bench.texts([(i, "Describe the picture in detail.") for i in range(len(bench.scenes))], room=220)
+    mentions = [named(text) for text in said]
+    there = [set(counts(scene)) - set(COLOURS) for scene in bench.scenes]
+    wrong = [[n for n in found if n not in real] for found, real in zip(mentions, there, strict=True)]
     return {
-        "balanced": rounded((np.mean(hits) + np.mean(rejections)) / 2),
-        "yes when there": rounded(np.mean(hits)),
-        "no when not": rounded(np.mean(rejections)),
+        "chair i": rounded(sum(map(len, wrong)) / max(1, sum(map(len, mentions)))),
+        "chair s": rounded(np.mean([bool(w) for w in wrong])),
+        "recall": rounded(
+            np.mean([len(real & set(f)) / len(real) for f, real in zip(mentions, there, strict=True) if real])
+        ),
+        "sentences": rounded(np.mean([len(re.findall(r"[.?!]( |$)", text)) for text in said])),
+        "words": rounded(np.mean([len(text.split()) for text in said])),
     }
+
+
+def yes_no(bench: Bench) -> dict[str, float]:
+    """Balanced accuracy of "is there a ...?", what is absent picked at random, popular or likely (adversarial)."""
+    rng = random.Random(11)
+    there = [(i, existence(scene, rng, NOUNS, True).question) for i, scene in enumerate(bench.scenes)]
+    hits = np.mean([said.startswith("Yes") for said in bench.texts(there)])
+    found = {"yes when there": rounded(hits)}
+    for kind in KINDS:
+        absent_ = [(i, existence(scene, rng, NOUNS, False, kind).question) for i, scene in enumerate(bench.scenes)]
+        rejections = np.mean([said.startswith("No") for said in bench.texts(absent_)])
+        found |= {f"no when not, {kind}": rounded(rejections), f"balanced, {kind}": rounded((hits + rejections) / 2)}
+    return found
 
 
 def topics(bench: Bench) -> dict[str, float]:
     """Exact answers by topic of question."""
     rng = random.Random(12)
-    facts = [
-        (i, fact(scene, rng, NOUNS, ("exists", "describe", "background")))
-        for i, scene in enumerate(bench.scenes)
-        for _ in range(2)
-    ]
-    said = bench.texts([(i, made.question) for i, made in facts])
-    right: dict[str, list[bool]] = {}
-    for (_, made), text in zip(facts, said, strict=True):
-        right.setdefault(made.topic, []).append(text == made.answer)
-    return {topic: rounded(np.mean(r)) for topic, r in sorted(right.items())}
+    found = {}
+    for topic in sorted(TOPICS):
+        if topic not in {"exists", "describe"}:
+            facts = [(i, fact_of(topic, scene, rng, NOUNS)) for i, scene in enumerate(bench.scenes)]
+            asked = [(i, made) for i, made in facts if made]
+            if len(asked) >= 20:
+                said = bench.texts([(i, made.question) for i, made in asked])
+                found[topic] = rounded(
+                    np.mean([text == made.answer for (_, made), text in zip(asked, said, strict=True)])
+                )
+    return found
 
 
 def judging(bench: Bench) -> dict[str, float]:
@@ -223,8 +266,7 @@ def hooking(bench: Bench) -> dict[str, float]:
     ])  # fmt: skip
     texts = [r.text for r in replies]
     questions = [(i, t) for i, t in enumerate(texts) if t.split(" ")[0] in OPENINGS or t.startswith("1.")]
-    named = {plural(n): n for n in NOUNS} | {n: n for n in NOUNS}
-    about = [[named[w] for w in re.findall(r"[a-z]+", t) if w in named] for t in texts]
+    about = [named(t) for t in texts]
     true = [set(found) <= set(counts(bench.scenes[i])) for i, found in enumerate(about) if found]
     kept = survivors(bench, questions)
     return {
@@ -256,7 +298,8 @@ def absent_named(bench: Bench) -> float:
 
 
 MEASURES: dict[str, Callable[[Bench], Any]] = {
-    "naming": naming, "captions": captions, "yes_no": yes_no, "topics": topics, "judging_auc": judging, "kind": kinds,
+    "naming": naming, "captions": captions, "describing": describing, "yes_no": yes_no, "topics": topics,
+    "judging_auc": judging, "kind": kinds,
     "extracting": extracting, "hooking": hooking, "says_so_when_absent": absent_named,
 }  # fmt: skip
 
@@ -270,7 +313,7 @@ def main() -> None:
     parser.add_argument("--card", type=Path, help="write the figures into this file, between its marks")
     parser.add_argument("--scenes", type=int, default=600)
     parser.add_argument("--only", default="")
-    parser.add_argument("--splits", default="seen,unseen")
+    parser.add_argument("--splits", default="seen,seen5,unseen,unseen5")
     args = parser.parse_args()
     found: dict[str, Any] = {}
     for name in args.splits.split(","):
@@ -295,7 +338,7 @@ def main() -> None:
 
 def table(found: dict[str, Any]) -> str:
     """Return the figures as a Markdown table, one column for each kind of scenes."""
-    columns = [name for name in ("seen", "unseen") if name in found]
+    columns = [part.name for part in features.HELD if part.name in found]
     lines = [
         f"Weights `{found['model']}`, {found[columns[0]]['scenes']} scenes each.",
         "",
@@ -303,11 +346,11 @@ def table(found: dict[str, Any]) -> str:
         "|---" * (len(columns) + 1) + "|",
     ]
     for measure in MEASURES:
-        first = found[columns[0]][measure]
-        for part in first if isinstance(first, dict) else [""]:
-            if part != "n":
-                values = [found[c][measure][part] if part else found[c][measure] for c in columns]
-                lines.append(f"| {measure.replace('_', ' ')} {part} | {' | '.join(f'{v:.3f}' for v in values)} |")
+        values = {c: v if isinstance(v := found[c][measure], dict) else {"": v} for c in columns}
+        parts = dict.fromkeys(part for of in values.values() for part in of if part != "n")
+        for part in parts:
+            row = " | ".join(f"{values[c][part]:.3f}" if part in values[c] else "" for c in columns)
+            lines.append(f"| {measure.replace('_', ' ')} {part} | {row} |")
     return "\n".join(lines) + "\n"
 
 

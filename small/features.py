@@ -3,58 +3,125 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+import multiprocessing
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from foveal.models.small.tower import PATCHES, WIDTH, normalised, tower_file
-from foveal.scrapbook import Album, Scene, Thing, compose, load_album
+from foveal.scrapbook import Album, Chart, Scene, Settings, Table, Text, Thing, compose, load_album
 from foveal.scrapbook.scene import GRID, Split
 from tower_torch import load_tower
 
-BATCH = 32
-_album: Album
+BATCH = 16
 
 
-def _start(album: Album) -> None:
-    global _album
-    _album = album
+@dataclass(frozen=True)
+class Part:
+    """Scenes that are drawn and encoded together: their seeds, whose looks they show, and what else."""
+
+    name: str
+    seeds: range
+    split: Split
+    settings: Settings
 
 
-def _draw(seeds: list[int], split: Split) -> tuple[np.ndarray, list[Scene], np.ndarray]:
-    pages = [compose(_album, seed, split) for seed in seeds]
-    inputs = np.stack([normalised(page.picture) for page in pages])
-    return inputs, [page.scene for page in pages], np.stack([page.cells for page in pages])
+NO_PANELS = {"text": 0.0, "chart": 0.0, "table": 0.0}
+FEW = Settings(objects=(0.2, 0.45, 0.35, 0, 0), treated=0.15, **NO_PANELS)
+MANY = Settings(objects=(0, 0, 0, 0.55, 0.45), treated=0.15, **NO_PANELS)
+PANELS = Settings(text=0.75, chart=0.16, table=0.09)
+PLAIN = Settings(objects=(0.2, 0.45, 0.35, 0, 0), treated=0.0, occlusion=0.0, **NO_PANELS)
+MIXED = Settings()
+STEP = 1000
+"""Scenes of a part."""
 
 
-def encode(folder: Path, name: str, seeds: range, split: Split) -> None:
-    """Write `<name>.npy` (patch features, float16), `<name>.cells.npy` and `<name>.json` (the scenes themselves)."""
-    if (folder / f"{name}.json").exists():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
+def training(thousands: int) -> list[Part]:
+    """Return the parts of the training scenes: of 20, twelve show one to three things, five more, three panels."""
+    kinds = (FEW, MANY, FEW, PANELS, FEW, FEW, MANY, FEW, FEW, MANY, FEW, PANELS, FEW, FEW, MANY, FEW, FEW, MANY,
+             FEW, PANELS)  # fmt: skip
+    return [
+        Part(f"train{k:02}", range(k * STEP, (k + 1) * STEP), "train", kinds[k % len(kinds)]) for k in range(thousands)
+    ]
+
+
+HELD = [
+    Part("seen", range(1_000_000, 1_000_600), "train", PLAIN),
+    Part("seen5", range(1_100_000, 1_100_600), "train", MIXED),
+    Part("unseen", range(2_000_000, 2_000_600), "held", PLAIN),
+    Part("unseen5", range(2_100_000, 2_100_600), "held", MIXED),
+]
+"""New scenes of known cut-outs and of looks never trained on; "5": one to five things, labels, charts and all."""
+
+
+def encode_all(folder: Path, parts: list[Part], workers: int = 2) -> None:
+    """Encode the parts that are not there yet, each worker every so-many-th, one thread each."""
+    wanted = [part for part in parts if not (folder / f"{part.name}.json").exists()]
+    if wanted:
+        folder.mkdir(parents=True, exist_ok=True)
+        album = load_album()  # before the workers part, so that they share it
+        fork = multiprocessing.get_context("fork")
+        jobs = [fork.Process(target=_work, args=(folder, wanted[k::workers], album)) for k in range(workers)]
+        for job in jobs:
+            job.start()
+        for job in jobs:
+            job.join()
+        if any(job.exitcode for job in jobs):
+            raise SystemExit("a worker stopped; its message stands above")
+
+
+def _work(folder: Path, parts: list[Part], album: Album) -> None:
+    torch.set_num_threads(1)
     tower = load_tower(tower_file())
-    states = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, (len(seeds), PATCHES, WIDTH))
-    cells = np.empty((len(seeds), GRID * GRID), np.int8)
-    scenes: list[Scene] = []
-    batches = [list(seeds[i : i + BATCH]) for i in range(0, len(seeds), BATCH)]
-    with ProcessPoolExecutor(1, initializer=_start, initargs=(load_album(),)) as pool, torch.inference_mode():
-        for inputs, drawn, covered in pool.map(_draw, batches, [split] * len(batches)):
-            at = slice(len(scenes), len(scenes) + len(drawn))
-            states[at] = tower(torch.from_numpy(inputs)).last_hidden_state[:, 1:].numpy()
-            cells[at] = covered
-            scenes += drawn
-    states.flush()
-    np.save(folder / f"{name}.cells.npy", cells)
-    (folder / f"{name}.json").write_text(json.dumps([asdict(scene) for scene in scenes]))
+    for part in parts:
+        start = time.process_time()
+        encode(folder, part, album, tower)
+        each = (time.process_time() - start) / len(part.seeds)
+        print(f"{part.name}: {len(part.seeds)} scenes, {each:.3f} CPU s each", flush=True)
+
+
+def encode(folder: Path, part: Part, album: Album, tower: torch.nn.Module) -> None:
+    """Write `<name>.npy` (patch features, float16), `<name>.cells.npy` and `<name>.json` (the scenes themselves)."""
+    states = np.empty((len(part.seeds), PATCHES, WIDTH), np.float16)
+    cells = np.empty((len(part.seeds), GRID * GRID), np.int8)
+    drawn: list[Scene] = []
+    for i in range(0, len(part.seeds), BATCH):
+        pages = [compose(album, seed, part.split, part.settings) for seed in part.seeds[i : i + BATCH]]
+        at = slice(i, i + len(pages))
+        inputs = torch.from_numpy(np.stack([normalised(page.picture) for page in pages]))
+        with torch.inference_mode():
+            states[at] = tower(inputs).last_hidden_state[:, 1:].numpy()
+        cells[at] = np.stack([page.cells for page in pages])
+        drawn += [page.scene for page in pages]
+    np.save(folder / f"{part.name}.npy", states)
+    np.save(folder / f"{part.name}.cells.npy", cells)
+    (folder / f"{part.name}.json").write_text(json.dumps([asdict(scene) for scene in drawn]))
 
 
 def scenes(folder: Path, name: str) -> list[Scene]:
     """Read the scenes written by `encode`."""
-    rows = json.loads((folder / f"{name}.json").read_text())
-    return [
-        Scene(r["seed"], r["layout"], r["ground"], tuple(Thing(**{**t, "box": tuple(t["box"])}) for t in r["things"]))
-        for r in rows
-    ]
+    return [_scene(row) for row in json.loads((folder / f"{name}.json").read_text())]
+
+
+def _scene(row: dict[str, Any]) -> Scene:
+    """Return a scene read from JSON, lists turned into the tuples they were."""
+    row = {key: _tuples(value) for key, value in row.items()}
+    return Scene(
+        **row
+        | {
+            "things": tuple(Thing(**thing) for thing in row["things"]),
+            "texts": tuple(Text(**text) for text in row["texts"]),
+            "chart": Chart(**row["chart"]) if row["chart"] else None,
+            "table": Table(**row["table"]) if row["table"] else None,
+        }
+    )
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_tuples(v) for v in value)
+    return {k: _tuples(v) for k, v in value.items()} if isinstance(value, dict) else value

@@ -15,9 +15,9 @@ class Shape:
 
     vocabulary: int
     width: int = 256
-    layers: int = 5
+    layers: int = 4
     heads: int = 4
-    inner: int = 704
+    inner: int = 512
     patch: int = 1536
     theta: float = 10000.0
     eps: float = 1e-5
@@ -41,7 +41,6 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, turns: Turns, mask: Tensor, only: Tensor | None = None) -> Tensor:
         """Attend and think; with `only` (rows, m) give out those tokens alone: all the others are of no more use."""
-        b, n, d = x.shape
         h = self.input_layernorm(x)
         if only is None:
             q, k, v = self._several(h, "qkv")
@@ -146,6 +145,10 @@ class Net(nn.Module):
                 middle = x
         last = mask.gather(2, only[:, None, :, None].expand(-1, -1, -1, mask.shape[-1]))
         return self.norm(self.layers[-1](x, turns, last, only)), middle
+
+    def blurred(self, patches: Tensor, share: float) -> Tensor:
+        """Return features with a share of them blanked: what is known of a look must not hang on a few of them."""
+        return f.dropout(patches, share, training=share > 0)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return the logits of hidden states."""

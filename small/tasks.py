@@ -9,17 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from foveal.methods.oasis.method import DESCRIBE, P
+from foveal.scrapbook.colours import COLOURS
+from foveal.scrapbook.panels import PHRASES, WORDS
 from foveal.scrapbook.scene import Scene
 from foveal.scrapbook.truth import (
+    KINDS,
+    NUMBERS,
     OPPOSITE,
+    Fact,
     a,
     absent,
+    at,
     capital,
     caption,
     counts,
     description,
     existence,
+    extras,
     fact,
+    fact_of,
     is_,
     listed,
     natural,
@@ -94,13 +102,21 @@ def hooked(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
     if kind < 0.30:
         return Talk((Said("user", caption(scene, rng)),))
     if kind < 0.42:
-        facts = [natural(scene, rng, nouns) for _ in range(rng.choice((2, 2, 3)))]
+        facts = [curious(scene, rng, nouns) for _ in range(rng.choice((2, 2, 3)))]
         return Talk((Said("user", question_list([f.question for f in facts], rng)),))
     turns: list[Said] = []
     for i in range(rng.choice((1, 1, 2))):
-        made = natural(scene, rng, nouns)
+        made = curious(scene, rng, nouns)
         turns += [Said("user", made.question, 1.0 if i == 0 else 0.3), Said("assistant", made.answer)]
     return Talk(tuple(turns))
+
+
+def curious(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact:
+    """Return a question as the model's own user asks it: hardly ever about what is not there."""
+    made = natural(scene, rng, nouns)
+    while made.topic == "exists" and made.answer.startswith("No,") and rng.random() < 0.8:
+        made = natural(scene, rng, nouns)
+    return made
 
 
 def asked(question: str, answer: str, image: bool = True) -> Talk:
@@ -146,7 +162,7 @@ def half_wrong(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> str:
     i = rng.randrange(len(scene.things))
     wrong = OPPOSITE.get(places(scene)[i], "at the top")
     noun = scene.things[i].noun
-    if any(t.noun == noun and p == wrong for t, p in zip(scene.things, places(scene), strict=True)):
+    if any(scene.things[k].noun == noun for k in at(scene, wrong)):
         return f"Is the {there} to the left of the {other}?"
     return rng.choice(("What color {is} the {x} {p}?", "Describe the {x} {p}.", "How big {is} the {x} {p}?")).format(
         x=noun, p=wrong, **{"is": is_(noun)}
@@ -267,7 +283,7 @@ def richness(scene: Scene, text: str) -> int:
 def judged(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
     """Return one of foveal's judging prompts that show the picture, with the true score."""
     which = rng.choices(
-        ("grounded", "solvable", "clarity", "caption_true", "answer_good"), (0.42, 0.16, 0.12, 0.2, 0.1)
+        ("grounded", "solvable", "clarity", "caption_true", "answer_good"), (0.36, 0.12, 0.1, 0.2, 0.22)
     )[0]
     if which == "caption_true":
         text, score = caption_to_judge(scene, rng, nouns)
@@ -283,40 +299,64 @@ def rated_answer(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk
     made = fact(scene, rng, nouns)
     answer, score = made.answer, 5
     if rng.random() < 0.55:
-        score = 1
-        answer = fact(scene, rng, nouns).answer if rng.random() < 0.4 else wrong(made.answer, scene, rng, nouns)
+        answer, score = fact(scene, rng, nouns).answer if rng.random() < 0.3 else wrong(made, scene, rng, nouns), 1
+        if made.topic in {"describe", "list"} and len(counts(scene)) > 1 and rng.random() < 0.4:
+            gone = rng.choice(list(counts(scene)))
+            answer, score = _swapped(made.answer, gone, absent(scene, rng, nouns)), 3
         if answer == made.answer:
             score = 5
     return asked(P.answer_good(instruction=made.question, answer=answer), str(score))
 
 
-def wrong(answer: str, scene: Scene, rng: random.Random, nouns: Sequence[str]) -> str:
+SWAPS = {
+    "left": "right", "right": "left", "top": "bottom", "bottom": "top", "middle": "left", "above": "below",
+    "below": "above",
+}  # fmt: skip
+
+
+def wrong(made: Fact, scene: Scene, rng: random.Random, nouns: Sequence[str]) -> str:
     """Return a like answer that is not true."""
-    if answer.startswith("Yes, "):
-        return "No, " + answer[5:].replace("there is a", "there is no a").replace("no an ", "no ").replace(
-            "no a ", "no "
-        )
-    if answer.startswith("No, "):
-        return "Yes, " + answer[4:].replace("no ", "a ")
+    answer = made.answer
+    if answer.startswith(("Yes, ", "No, ")):
+        return _denied(answer, made.topic)
+    if made.topic == "ocr":
+        return f'It says "{rng.choice(WORDS + PHRASES)}".'
     for noun in counts(scene):
         answer = _swapped(answer, noun, absent(scene, rng, nouns))
-    other = {
-        "left": "right",
-        "right": "left",
-        "top": "bottom",
-        "bottom": "top",
-        "Two": "Three",
-        "Three": "Two",
-        "One": "Two",
-        "middle": "left",
-    }
-    return " ".join(other.get(w.strip("."), w.strip(".")) + ("." if w.endswith(".") else "") for w in answer.split(" "))
+    if made.topic in {"describe", "list", "what", "size"}:
+        return answer
+    return " ".join(_another(word, rng) for word in answer.split(" "))
+
+
+def _denied(answer: str, topic: str) -> str:
+    """Return a yes or no turned round; of "exists" the rest of the sentence too."""
+    if answer.startswith("Yes, "):
+        rest = re.sub(r"\b(is|are) (an?|some|a pair of) ", r"\1 no ", answer[5:]) if topic == "exists" else answer[5:]
+        return "No, " + rest
+    rest = re.sub(r" no ([a-z ]+)\.", lambda m: f" {a(m[1])}.", answer[4:]) if topic == "exists" else answer[4:]
+    return "Yes, " + rest
+
+
+def _another(word: str, rng: random.Random) -> str:
+    """Return a word of the same kind that means something else, its full stop kept; other words as they are."""
+    bare = word.strip('.,%"')
+    if bare.lower() in SWAPS:
+        other = SWAPS[bare.lower()]
+    elif bare.lower() in COLOURS:
+        other = rng.choice([c for c in COLOURS if c != bare.lower()])
+    elif bare.lower() in NUMBERS[1:6]:
+        other = rng.choice([n for n in NUMBERS[1:6] if n != bare.lower()])
+    elif bare.isdigit():
+        other = str(int(bare) + rng.choice((-9, -5, 4, 7, 12)))
+    else:
+        return word
+    return word.replace(bare, capital(other) if bare[0].isupper() else other)
 
 
 def text_only(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
     """Return one of foveal's prompts that do not show the picture."""
     which = rng.choices(
-        ("kind", "sensible", "extract", "caption_fluent", "caption_rich"), (0.25, 0.3, 0.2, 0.12, 0.13)
+        ("kind", "sensible", "extract", "caption_fluent", "caption_rich"), (0.18, 0.26, 0.36, 0.1, 0.1)
     )[0]
     if which == "kind":
         return asked(*kind_example(scene, rng, nouns), image=False)
@@ -351,12 +391,14 @@ def extraction(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
     """Return the prompt that takes instructions out of a text, and what is to be taken out."""
     facts = [natural(scene, rng, nouns) for _ in range(rng.choice((1, 2, 2, 3)))]
     questions = [f.question for f in facts]
+    if rng.random() < 0.4:  # what cannot be guessed must be copied
+        questions = [strange(q, rng, nouns) for q in questions]
     many = rng.random() < 0.5
     form = rng.random()
     if form < 0.12:
         text, questions = caption(scene, rng), []
     elif form < 0.3:
-        text, questions = f"{facts[0].question} {facts[0].answer}", questions[:1]
+        text, questions = f"{questions[0]} {facts[0].answer}", questions[:1]
     elif form < 0.45:
         text, questions = f"{caption(scene, rng)} {questions[0]}", questions[:1]
     else:
@@ -365,7 +407,16 @@ def extraction(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
     return asked(P.extract(text=text, many=many), json.dumps({"instructions": found}), image=False)
 
 
-TOPICS = {
+def strange(question: str, rng: random.Random, nouns: Sequence[str]) -> str:
+    """Return the question with some words exchanged for others that nobody would expect there."""
+    odd = (*nouns, *COLOURS, *NUMBERS, *SWAPS, "where", "very", "with", "not", "sees", "says")
+    words = question[:-1].split(" ")
+    for _ in range(rng.choice((1, 2, 3))):
+        words[rng.randrange(len(words))] = rng.choice(odd)
+    return capital(" ".join(words)) + question[-1]
+
+
+ASKED_FOR = {
     "counting": {"count", "size"},
     "where": {"where", "relation", "side", "what"},
     "seen": {"what", "color", "exists", "list"},
@@ -375,7 +426,7 @@ TOPICS = {
 def proposed(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
     """Return the prompt that asks for a user message outright, and such a message."""
     task = rng.choice(TASKS)
-    topics = next((t for word, t in TOPICS.items() if word in task), None)
+    topics = next((t for word, t in ASKED_FOR.items() if word in task), None)
     made = natural(scene, rng, nouns)
     while topics is not None and (made.topic not in topics or made.answer.startswith("No,")):
         made = natural(scene, rng, nouns)
@@ -383,21 +434,48 @@ def proposed(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
     return asked(prompt, made.question)
 
 
+TAUGHT = {
+    "what": 3.0, "where": 1.5, "relation": 2.0, "side": 2.0, "count": 2.5, "color": 1.5, "size": 0.7, "list": 1.5,
+    "background": 0.4, "ocr": 8.0, "chart": 2.0, "table": 1.0,
+}  # fmt: skip
+"""How often each kind of question is taught where a scene has it. Few scenes have words to read."""
+
+
+def taught(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
+    """Return a question and its answer, of any kind but existence and description."""
+    while True:
+        topic = rng.choices(list(TAUGHT), list(TAUGHT.values()))[0]
+        if (made := fact_of(topic, scene, rng, nouns)) is not None:
+            return asked(made.question, made.answer)
+
+
+def described(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
+    """Return a request for a description or caption, in one sentence or several, and what fulfils it."""
+    if rng.random() < 0.3:
+        return asked(rng.choice(DESCRIBE), description(scene, rng, detail=rng.random() < 0.5))
+    made = fact_of("describe", scene, rng, nouns)
+    assert made
+    return asked(made.question, made.answer)
+
+
+def seen_or_not(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
+    """Return a question whether something is there; what is not there is often what one might expect."""
+    kind = rng.choices(KINDS, (0.6, 0.15, 0.25))[0]
+    made = existence(scene, rng, nouns, rng.random() < 0.5, kind)
+    return asked(made.question, made.answer)
+
+
 def lesson(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> list[Talk]:
-    """Return one scene's conversations: each is learned as if it stood alone after the picture."""
+    """Return one scene's conversations: each is learned as if alone after the picture."""
     talks = [hooked(scene, rng, nouns)]
-    talks += [asked(f.question, f.answer) for f in (existence(scene, rng, nouns, rng.random() < 0.5) for _ in range(2))]
-    talks += [asked(f.question, f.answer) for f in (fact(scene, rng, nouns, ("exists",)) for _ in range(2))]
-    talks += [judged(scene, rng, nouns) for _ in range(3)]
-    if rng.random() < 0.8:
-        talks.append(text_only(scene, rng, nouns))
-    if rng.random() < 0.08:
-        talks.append(proposed(scene, rng, nouns))
-    if rng.random() < 0.12:
-        talks.append(fallback(scene, rng, nouns))
-    if rng.random() < 0.12:
-        talks.append(asked(rng.choice(DESCRIBE), description(scene, rng)))
-    return talks
+    talks += [maker(scene, rng, nouns) for maker, share in SOMETIMES.items() if rng.random() < share]
+    others = [maker(scene, rng, nouns) for maker in (*[seen_or_not] * 3, *[taught] * 3, *[judged] * 3)]
+    rng.shuffle(others)
+    more = [maker(scene, rng, nouns) for maker in rng.choices((seen_or_not, taught, judged), k=4)]
+    return talks + others + more
 
 
-__all__ = ["Said", "Talk", "Text", "asked", "caption_to_judge", "hooked", "lesson", "listed", "to_judge"]
+SOMETIMES = {described: 0.45, text_only: 0.6, proposed: 0.06, fallback: 0.15}
+
+
+__all__ = ["Said", "Talk", "Text", "asked", "caption_to_judge", "extras", "hooked", "lesson", "listed", "to_judge"]

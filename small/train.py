@@ -9,10 +9,11 @@ the pictures.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
-import os
 import random
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,10 +35,9 @@ from net import Net, Shape, shuffled
 from pack import Batch, batch
 from tasks import lesson
 
-PARTS = {"train1": range(1600, 8000), "pilot": range(0, 1600)}
-"""Seeds of the training scenes; the held-out ones start at a million (new scenes) and two (looks never seen)."""
-HELD = {"seen": (range(1_000_000, 1_000_600), "train"), "unseen": (range(2_000_000, 2_000_600), "held")}
 NOUNS = sorted({look.noun for look in looks()})
+MOST = 5
+"""Things in a scene."""
 
 
 class Data:
@@ -47,12 +47,13 @@ class Data:
         self.parts = [np.load(folder / f"{n}.npy", mmap_mode="r") for n in names]
         self.scenes: list[Scene] = [s for n in names for s in features.scenes(folder, n)]
         cells = np.concatenate([np.load(folder / f"{n}.cells.npy") for n in names])
-        nouns = np.array([[NOUNS.index(t.noun) for t in s.things] + [0] * (3 - len(s.things)) for s in self.scenes])
+        number = {noun: i for i, noun in enumerate(NOUNS)}
+        nouns = np.array([([number[t.noun] for t in s.things] + [0] * MOST)[:MOST] for s in self.scenes])
         named = np.take_along_axis(nouns, np.maximum(cells, 0).astype(int), 1)
         self.labels = torch.from_numpy(np.where(cells >= 0, named + 1, 0))
         self.present = torch.zeros(len(self.scenes), len(NOUNS))
         for i, scene in enumerate(self.scenes):
-            self.present[i, [NOUNS.index(t.noun) for t in scene.things]] = 1
+            self.present[i, [number[t.noun] for t in scene.things]] = 1
         self.index = [(p, i) for p, part in enumerate(self.parts) for i in range(len(part))]
 
     def patches(self, rows: list[int]) -> torch.Tensor:
@@ -93,22 +94,21 @@ class Helpers(torch.nn.Module):
         return f.binary_cross_entropy_with_logits(self.there(middle[at])[:, 0], truth)
 
 
-def warm_up(
-    net: Net, helpers: Helpers, data: Data, epochs: int, log: Log | None, rank: int, workers: int, resumed: bool
-) -> None:
+def warm_up(net: Net, helpers: Helpers, data: Data, args: argparse.Namespace, log: Log | None, rank: int) -> None:
     """Teach the projector alone to name its tokens: cheap, and the decoder's words come to mean something to it."""
-    parameters = [*net.projector.parameters(), *([] if resumed else [net.embed_tokens.weight]), *helpers.parameters()]
-    size = 32 // workers
-    steps = epochs * (len(data.scenes) // workers // size)
+    parameters = [*net.projector.parameters(), net.embed_tokens.weight, *helpers.parameters()]
+    size = 32 // args.workers
+    steps = args.warm * (len(data.scenes) // args.workers // size)
     step = 0
     optimizer = torch.optim.AdamW(parameters, 1e-3, weight_decay=0.05)
-    for epoch in range(epochs):
-        order = random.Random(epoch).sample(range(len(data.scenes)), len(data.scenes))[rank::workers]
+    for epoch in range(args.warm):
+        order = random.Random(epoch).sample(range(len(data.scenes)), len(data.scenes))[rank :: args.workers]
         total = 0.0
         for i in range(0, len(order) - size + 1, size):
             rate(optimizer, 2e-3 * min(1, step / 100) * (1 - 0.9 * step / steps))
             rows = order[i : i + size]
-            naming, placing = helpers(net, net.projector(data.patches(rows)), data.labels[rows])
+            image = net.projector(net.blurred(data.patches(rows), args.drop))
+            naming, placing = helpers(net, image, data.labels[rows])
             optimizer.zero_grad()
             (naming + 0.2 * placing).backward()
             averaged(parameters)
@@ -164,76 +164,109 @@ def averaged(parameters: Sequence[torch.nn.Parameter]) -> None:
                 flat = flat[p.numel() :]
 
 
-def batches(data: Data, tokenizer: Tokenizer, size: int, rank: int, workers: int) -> Iterator[tuple[list[int], Batch]]:
+def rows_of(step: int, count: int, size: int) -> list[int]:
+    """Return the scenes of a step: each epoch goes through all of them in an order of its own."""
+    epoch, at = divmod(step, count // size)
+    order = np.random.default_rng(epoch).permutation(count)
+    return [int(i) for i in order[at * size : (at + 1) * size]]
+
+
+def batches(
+    data: Data, tokenizer: Tokenizer, args: argparse.Namespace, first: int, rank: int
+) -> Iterator[tuple[list[int], Batch]]:
     """Yield this worker's batches without end, each made while the one before is learned."""
 
-    def made(step: int, rows: list[int]) -> tuple[list[int], Batch]:
+    def made(step: int) -> tuple[list[int], Batch]:
+        rows = rows_of(step, len(data.scenes), args.size)[rank :: args.workers]
         return rows, batch([data.scenes[r] for r in rows], step, NOUNS, tokenizer)
 
-    def chosen() -> Iterator[tuple[int, list[int]]]:
-        rng, order, step = random.Random(0), [], 0
-        while True:
-            if len(order) < size * workers:
-                order = rng.sample(range(len(data.scenes)), len(data.scenes))
-            rows = [order.pop() for _ in range(size * workers)]
-            yield step, rows[rank::workers]
-            step += 1
-
-    jobs = chosen()
     with ThreadPoolExecutor(1) as thread:
-        ahead = thread.submit(made, *next(jobs))
-        while True:
+        ahead = thread.submit(made, first)
+        for step in itertools.count(first + 1):
             ready = ahead.result()
-            ahead = thread.submit(made, *next(jobs))
+            ahead = thread.submit(made, step)
             yield ready
 
 
 def train(
     net: Net, helpers: Helpers, data: Data, tokenizer: Tokenizer, args: argparse.Namespace, log: Log | None, rank: int
 ) -> None:
-    """Train everything on the lessons until the minutes are spent; the rate falls with them."""
+    """Train everything on the lessons; the rate falls along a cosine to the last step."""
     parameters = [*net.parameters(), *helpers.parameters()]
     optimizer = torch.optim.AdamW(parameters, args.rate, betas=(0.9, 0.95), weight_decay=0.05)
-    start, seen, spent = time.time(), {"loss": 0.0, "naming": 0.0, "presence": 0.0}, 0
-    for step, (rows, b) in enumerate(batches(data, tokenizer, args.size // args.workers, rank, args.workers)):
-        done = shared(max(step / args.steps, (time.time() - start) / (60 * args.minutes)))
-        if done >= 1:
-            break
-        rate(optimizer, args.rate * min(1, (step + 1) / 80) * (0.03 + 0.97 * (0.5 + 0.5 * math.cos(math.pi * done))))
-        image = net.projector(data.patches(rows))
-        ids = torch.from_numpy(b.ids)
-        hidden, middle = net(ids, image, torch.from_numpy(b.positions), mask(b), ids == tokenizer.ids[IMAGE])
-        weight = torch.from_numpy(b.weight)
-        at = weight > 0
-        each = f.cross_entropy(net.logits(hidden[at]), torch.from_numpy(b.target)[at], reduction="none")
-        loss = (each * weight[at]).sum() / weight[at].sum()
-        naming, placing = helpers(net, image, data.labels[rows])
+    first = load(net, helpers, optimizer, args.out / "checkpoint.pt")
+    seen = dict.fromkeys(("loss", "naming", "presence"), 0.0)
+    feed = batches(data, tokenizer, args, first, rank)
+    for step in range(first, args.steps):
+        done = step / args.steps
+        rate(optimizer, args.rate * min(1, (step + 1) / 60) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * done))))
+        losses = learn(net, helpers, data, tokenizer, args, *next(feed))
         optimizer.zero_grad()
-        there = helpers.presence(middle, b, data.present[rows])
-        (loss + 0.6 * naming + 0.05 * placing + 0.5 * there).backward()
+        (losses["loss"] + 0.6 * losses["naming"] + 0.05 * losses["placing"] + 0.5 * losses["presence"]).backward()
         averaged(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        seen["loss"] += float(loss.detach())
-        seen["naming"] += float(naming.detach())
-        seen["presence"] += float(there.detach())
-        spent += b.ids.size * args.workers
+        seen = {k: v + float(losses[k].detach()) for k, v in seen.items()}
         if log is not None and (step + 1) % 25 == 0:
-            log.write(phase="decoder", step=step + 1, **{k: v / 25 for k, v in seen.items()}, tokens=spent)
+            log.write(phase="decoder", step=step + 1, **{k: v / 25 for k, v in seen.items()})
             seen = dict.fromkeys(seen, 0.0)
-        if log is not None and (step + 1) % 100 == 0:
+        if log is not None and ((step + 1) % 50 == 0 or step + 1 == args.steps):
+            save(net, helpers, optimizer, step + 1, args.out / "checkpoint.pt")
             write(net, args.out)
-    if log is not None:
-        write(net, args.out)
+        if log is not None and (step + 1) in args.keep:
+            (args.out / f"step{step + 1}").mkdir(exist_ok=True)
+            write(net, args.out / f"step{step + 1}")
+            shutil.copy(args.out / "tokenizer.json", args.out / f"step{step + 1}")
 
 
-def shared(value: float) -> float:
-    """Return the first worker's value: all must stop at the same step."""
-    if not dist.is_initialized():
-        return value
-    tensor = torch.tensor([value])
-    dist.broadcast(tensor, 0)
-    return float(tensor)
+def learn(
+    net: Net, helpers: Helpers, data: Data, tokenizer: Tokenizer, args: argparse.Namespace, rows: list[int], b: Batch
+) -> dict[str, torch.Tensor]:
+    """Return the losses of a batch."""
+    image = net.projector(net.blurred(data.patches(rows), args.drop))
+    ids, weight = torch.from_numpy(b.ids), torch.from_numpy(b.weight)
+    only = (weight > 0).float().topk(int((weight > 0).sum(1).max()), 1).indices  # what is learned, evened out by row
+    where = ids == tokenizer.ids[IMAGE]
+    hidden, middle = net(ids, image, torch.from_numpy(b.positions), mask(b), where, only)
+    weight, target = weight.gather(1, only), torch.from_numpy(b.target).gather(1, only)
+    at = weight > 0
+    each = f.cross_entropy(net.logits(hidden[at]), target[at], reduction="none")
+    naming, placing = helpers(net, image, data.labels[rows])
+    presence = helpers.presence(middle, b, data.present[rows])
+    loss = (each * weight[at]).sum() / weight[at].sum()
+    return {"loss": loss, "naming": naming, "placing": placing, "presence": presence}
+
+
+def save(net: Net, helpers: Helpers, optimizer: torch.optim.Optimizer, step: int, path: Path) -> None:
+    """Write everything that is needed to go on."""
+    parts = {"net": net.state_dict(), "helpers": helpers.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(parts | {"step": step}, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+def load(net: Net, helpers: Helpers, optimizer: torch.optim.Optimizer, path: Path) -> int:
+    """Go on from a checkpoint, if there is one; return the step it stands at."""
+    if not path.exists():
+        return 0
+    parts = torch.load(path, weights_only=True)
+    net.load_state_dict(parts["net"])
+    helpers.load_state_dict(parts["helpers"])
+    optimizer.load_state_dict(parts["optimizer"])
+    return int(parts["step"])
+
+
+def adopt(net: Net, folder: Path, tokenizer: Tokenizer) -> None:
+    """Begin with the weights of an earlier model; a token it did not have begins as the mean of its pieces there."""
+    weights = {name: w.float() for name, w in load_file(folder / "model.safetensors").items()}
+    before = Tokenizer(folder / "tokenizer.json")
+    old = weights["embed_tokens.weight"]
+    table = net.embed_tokens.weight.detach().clone()
+    for i in range(tokenizer.size):
+        pieces = [before.ids[name] for name, k in tokenizer.ids.items() if k == i]
+        pieces = pieces or before.encode(tokenizer.decode([i]))
+        if pieces:
+            table[i] = old[pieces].mean(0)
+    net.load_state_dict(weights | {"embed_tokens.weight": table})
 
 
 def write(net: Net, path: Path) -> None:
@@ -242,14 +275,13 @@ def write(net: Net, path: Path) -> None:
     save_file(state, str(path / "model.safetensors"), metadata={"shape": json.dumps(net.shape.as_dict())})
 
 
-def make_tokenizer(folder: Path, scenes: list[Scene]) -> Tokenizer:
-    """Train the tokenizer on the lessons of some scenes."""
+def make_tokenizer(folder: Path, scenes: list[Scene]) -> None:
+    """Train the tokenizer on the lessons of some scenes, unless it is there."""
     path = folder / "tokenizer.json"
     if not path.exists():
         rng = random.Random(2)
-        texts = [turn.text for s in scenes[:1600] for talk in lesson(s, rng, NOUNS) for turn in talk.turns]
-        train_tokenizer.train(train_tokenizer.corpus(texts), path)
-    return Tokenizer(path)
+        texts = [turn.text for s in scenes for talk in lesson(s, rng, NOUNS) for turn in talk.turns]
+        train_tokenizer.train(train_tokenizer.corpus(texts, NOUNS), path)
 
 
 def main() -> None:
@@ -257,28 +289,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--features", type=Path)
-    parser.add_argument("--parts", default=",".join(PARTS))
-    parser.add_argument("--minutes", type=float, default=45)
-    parser.add_argument("--steps", type=int, default=1_000_000)
-    parser.add_argument("--size", type=int, default=24)
+    parser.add_argument("--thousands", type=int, default=24, help="training scenes")
+    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--size", type=int, default=24, help="scenes of a step")
     parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--warm", type=int, default=6)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--inner", type=int, default=512)
-    parser.add_argument("--resume", type=Path, help="go on from the weights of an earlier folder")
+    parser.add_argument("--drop", type=float, default=0.1, help="share of feature values that are blanked")
+    parser.add_argument("--warm", type=int, default=6, help="epochs of the projector alone")
+    parser.add_argument("--keep", type=int, nargs="*", default=[250], help="steps whose weights are kept")
+    parser.add_argument("--begin", type=Path, help="begin with the weights of an earlier folder")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     args.features = args.features or args.out / "features"
-    args.parts = args.parts.split(",")
-    for name in args.parts:
-        features.encode(args.features, name, PARTS[name], "train")
-    for name, (seeds, split) in HELD.items():
-        features.encode(args.features, name, seeds, split)
-    make_tokenizer(args.out, features.scenes(args.features, args.parts[0]))
+    features.encode_all(args.features, [*features.training(args.thousands), *features.HELD])
+    args.parts = [part.name for part in features.training(args.thousands)]
+    make_tokenizer(args.out, [s for name in args.parts[:4] for s in features.scenes(args.features, name)])
     if args.workers == 1:
         work(0, args)
     else:
+        (args.out / "meeting").unlink(missing_ok=True)
         mp.spawn(work, (args,), args.workers)
 
 
@@ -286,24 +315,23 @@ def work(rank: int, args: argparse.Namespace) -> None:
     """Train as one of several workers of one thread each: on shared cores, threads that wait for each other crawl."""
     torch.set_num_threads(max(1, 2 // args.workers))
     if args.workers > 1:
-        os.setsid()
         dist.init_process_group(
             "gloo", init_method=f"file://{(args.out / 'meeting').resolve()}", rank=rank, world_size=args.workers
         )
-    torch.manual_seed(0)
     data = Data(args.features, args.parts)
     tokenizer = Tokenizer(args.out / "tokenizer.json")
-    net = Net(Shape(tokenizer.size, layers=args.layers, inner=args.inner))
+    torch.manual_seed(0)
+    net = Net(Shape(tokenizer.size))
     helpers = Helpers(tokenizer, net.shape.width)
+    torch.manual_seed(1 + rank)
     log = Log(args.out / "train_log.jsonl") if rank == 0 else None
     if log is not None:
         parameters = sum(p.numel() for p in net.parameters())
         log.write(scenes=len(data.scenes), nouns=len(NOUNS), parameters=parameters, vocabulary=tokenizer.size)
-    if args.resume:
-        net.load_state_dict({n: w.float() for n, w in load_file(args.resume / "model.safetensors").items()})
-    warm_up(net, helpers, data, args.warm, log, rank, args.workers, bool(args.resume))
-    if log is not None:
-        write(net, args.out)
+    if not (args.out / "checkpoint.pt").exists():
+        if args.begin:
+            adopt(net, args.begin, tokenizer)
+        warm_up(net, helpers, data, args, log, rank)
     train(net, helpers, data, tokenizer, args, log, rank)
 
 

@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_token
 
 from foveal.methods.oasis.method import P
 from foveal.models.small.tokenizer import SPECIALS, WORDS
+from foveal.scrapbook.truth import plural
 
 
 def prompt_lines() -> list[str]:
@@ -42,8 +43,8 @@ def train(texts: Iterable[str], path: Path, size: int = 2048) -> None:
     tokenizer.save(str(path))
 
 
-def corpus(texts: Iterable[str]) -> list[str]:
-    """Return texts without the prompts' fixed lines, and those lines a few times so that they can be spelled too."""
+def corpus(texts: Iterable[str], nouns: Iterable[str]) -> list[str]:
+    """Return texts without the prompts' fixed lines, those lines a few times so that they can be spelled, and nouns."""
     lines = prompt_lines()
     known = re.compile("|".join(re.escape(line) for line in sorted(lines, key=len, reverse=True)))
-    return [known.sub("\n", text) for text in texts] + lines * 60
+    return [known.sub("\n", text) for text in texts] + lines * 60 + [f" {noun} {plural(noun)}" for noun in nouns] * 60

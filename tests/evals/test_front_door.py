@@ -44,14 +44,12 @@ def told(tmp: Path, say: Callable[[Question], str | Reply], names: tuple[str, ..
 
 
 def test_who_knows_the_truth_gets_everything_right(tmp_path: Path) -> None:
-    asked, answers = asked_of(), told(tmp_path / "run", truthful)
-    found = {
-        m.name: m.value for s in suite.scored(suite.named(NAMES, True), asked, answers).values() for m in s.measures
-    }
+    model = knowing([q for of in asked_of().values() for q in of], truthful)
+    scored = suite.evaluate([n for n in NAMES if n != "arena"], PICTURES, model, tmp_path / "run")
+    found = {m.name: m.value for s in scored.values() for m in s.measures}
     wanted = dict.fromkeys(found, 1.0) | {"chair/chair_i": 0.0, "chair/chair_s": 0.0}
     wanted |= {n: 0.5 for n in found if n.endswith("/yes")} | {"chair/words": found["chair/words"]}
     assert found == pytest.approx(wanted)
-    assert not any(answers.unanswered.values())
 
 
 def test_a_second_evaluation_pays_nothing(tmp_path: Path) -> None:
@@ -203,6 +201,7 @@ def test_the_table_shows_both_models_and_the_difference(foveal: Say) -> None:
     assert "random/recall ↑" in out
     assert "+100.0" in out
     assert "win_lc" in out
+    assert max(len(line) for line in out.splitlines()) > 80  # no cell is folded
 
 
 def test_a_judge_model_is_asked(foveal: Say, here: Path) -> None:
@@ -255,6 +254,13 @@ def test_a_bad_set_up_is_one_sentence_and_pays_nothing(
     assert said in err
     assert len(err.strip().splitlines()) == 1
     assert not (here / "evals").exists()
+
+
+def test_without_numpy_the_extra_is_named(foveal: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foveal.commands.evaluate.find_spec", lambda name: None)
+    code, _, err = foveal("eval", "pope", *YES)
+    assert code == BAD_SETUP
+    assert "pip install 'foveal[evals]'" in err
 
 
 def test_a_missing_picture_is_named(foveal: Say, here: Path) -> None:

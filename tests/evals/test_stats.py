@@ -29,7 +29,7 @@ def accuracy(names: list[str], right: list[float]) -> Measure:
 def test_the_interval_covers_the_truth_as_often_as_it_says(pictures: int, method: str) -> None:
     rng, inside = np.random.default_rng(7), 0
     for _ in range(200):
-        found = estimate(accuracy(*grouped(rng, pictures, 6)), resamples=400)
+        found = estimate(accuracy(*grouped(rng, pictures, 3)), resamples=256)
         assert found.method == method
         inside += found.low <= 0.7 <= found.high
     assert 0.90 <= inside / 200 <= 0.99
@@ -38,9 +38,9 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(pictures: int, method
 def test_the_difference_covers_the_truth_as_often_as_it_says() -> None:
     rng, inside = np.random.default_rng(8), 0
     for _ in range(200):
-        names, one = grouped(rng, 80, 4)
+        names, one = grouped(rng, 60, 3)
         other = [x if rng.random() < 0.8 else float(rng.random() < 0.5) for x in one]
-        found = difference(accuracy(names, one), accuracy(names, other), resamples=400)
+        found = difference(accuracy(names, one), accuracy(names, other), resamples=256)
         inside += found.low <= 0.7 - (0.8 * 0.7 + 0.2 * 0.5) <= found.high
     assert 0.90 <= inside / 200 <= 0.99
 

@@ -52,6 +52,7 @@ def plain_album() -> Album:
     return Album(cutouts, (Image.new("RGB", (60, 60), (90, 120, 90)),))
 
 
+@lru_cache(maxsize=1024)
 def drawn_scene(seed: int) -> Scene:
     """Return a scene as the scrapbook draws it, with words, charts and tables in most."""
     return compose(plain_album(), seed, settings=Settings(text=0.3, chart=0.25, table=0.2)).scene

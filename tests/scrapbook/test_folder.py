@@ -123,6 +123,8 @@ def test_the_card_names_packages_and_licences(scenes):
     assert "70 pictures" in card
     assert "openclipart-png" in card
     assert "public domain" in card
+    assert "fonts-dejavu-core" in card
+    assert "seeds 5 to 74" in card
 
 
 def test_the_folder_is_a_source_of_pictures(scenes):

@@ -132,7 +132,7 @@ def _show(args: argparse.Namespace, done: Mapping[str, Any], told: Mapping[str, 
         return
     console = Console()
     # In a file or a pipe nothing needs to be folded to fit.
-    console.print(results.table(done), width=None if console.is_terminal else 120)
+    (console if console.is_terminal else Console(width=120)).print(results.table(done))
     for side, answers in told.items():
         if lost := {name: n for name, n in answers.unanswered.items() if n}:
             print(f"{side}: no usable answer to {', '.join(f'{n} of {name}' for name, n in lost.items())}")

@@ -167,14 +167,10 @@ def difference(
     Raises:
         ValueError: the two were not measured on the same pictures.
     """
-    if set(model.pictures) != set(other.pictures):
-        raise ValueError(f"{model.name}: the two models were not asked about the same pictures")
-    order = [other.pictures.index(p) for p in model.pictures] if model.pictures != other.pictures else slice(None)
+    turned = _over(model.pictures, other)
 
     def of(weights: Array) -> Array:
-        turned = np.empty_like(weights)
-        turned[:, order] = weights
-        return model.of(weights) - other.of(turned)
+        return model.of(weights) - turned(weights)
 
     both = Measure(model.name, model.pictures, of, model.n)
     value, size = both.value, len(both.pictures)
@@ -187,6 +183,19 @@ def difference(
         gap, method = wilson(0, size)[1], "wilson"
         low, high = max(-1.0, value - gap), min(1.0, value + gap)
     return Difference(value, low, high, method, *_test(model, other))
+
+
+def _over(pictures: tuple[str, ...], measure: Measure) -> Callable[[Array], Array]:
+    """Return a measure's function of weights that stand in another order of its pictures.
+
+    Raises:
+        ValueError: they are not its pictures.
+    """
+    if set(pictures) != set(measure.pictures):
+        raise ValueError(f"{measure.name}: not measured on the same pictures")
+    place = {picture: i for i, picture in enumerate(pictures)}
+    order = [place[picture] for picture in measure.pictures]
+    return lambda weights: measure.of(weights[:, order])
 
 
 def _draws(measure: Measure, seed: int, resamples: int, batch: int = 256) -> Array:

@@ -139,6 +139,20 @@ def scored(
     }
 
 
+def evaluate(
+    names: Sequence[str], shots: Sequence[Shot], model: Who, folder: Path, seed: int = 0, **how: Unpack[How]
+) -> dict[str, Scored]:
+    """Ask one model and score it: evaluation -> figures. The same seed and pictures ask every model the same.
+
+    Raises:
+        SetupError: a name is not known, or something does not fit; nothing has been paid.
+        RunStopped: a budget or a signal; the same call continues it.
+    """
+    evaluations = named(names, two=False)
+    asked = questions_of(evaluations, shots, seed, how.get("prompts", ()))
+    return scored(evaluations, asked, ask_all(evaluations, asked, model, folder, **how))
+
+
 def arena_of(
     questions: Sequence[Question], model: Asked, against: Asked, judge: Who | None, folder: Path, **how: Unpack[How]
 ) -> Scored:

@@ -21,8 +21,8 @@ def connect(spec: ModelSpec | str | Mapping[str, object]) -> Backend:
     """Return the backend a spec, or a shorthand, names. Nothing is opened yet.
 
     Args:
-        spec: a ModelSpec, or "small" (comes with foveal) or "small:<folder>" (trained further by
-            `foveal train`), "hf:<path or hub id>", "http(s)://...", "scripted:<file>", "oracle:<folder of scenes>".
+        spec: a ModelSpec, or "small" (comes with foveal), "small:<folder>" (trained further by `foveal train`),
+            "hf:<path or hub id>", "http(s)://...", "scripted:<file>", "oracle:<folder of scenes>".
 
     Raises:
         ModelSetupError: it names nobody.

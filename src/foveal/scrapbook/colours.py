@@ -80,13 +80,23 @@ def treat(pixels: Image.Image, rng: random.Random, ground: str = "") -> tuple[Im
     Returns:
         the pixels, and "grey", "tinted", "recoloured", or "" where they are left as they are.
     """
+    shares = (0.2, 0.5, 0.3) if _shaded(pixels) else (0, 0, 1)
     for _ in range(3):
-        kind = rng.choices(("grey", "tinted", "recoloured"), (0.2, 0.5, 0.3))[0]
+        kind = rng.choices(("grey", "tinted", "recoloured"), shares)[0]
         made = {"grey": _grey, "tinted": _tinted, "recoloured": _recoloured}[kind](pixels, rng)
         made.putalpha(pixels.getchannel("A"))
         if ground not in COLOURS or seen_colour(made) != ground:
             return made, kind
     return pixels, ""
+
+
+def _shaded(pixels: Image.Image) -> bool:
+    """Whether a drawing lives by light and dark; one that lives by hues alone is a blob without them."""
+    import numpy as np
+
+    small = np.asarray(pixels.resize((24, 24)), dtype=np.float64)
+    opaque = small[small[..., 3] > 200][:, :3]
+    return len(opaque) > 0 and bool(opaque.mean(-1).std() > 30)
 
 
 def _grey(pixels: Image.Image, rng: random.Random) -> Image.Image:

@@ -15,6 +15,7 @@ import orjson
 
 from foveal.errors import SourceError
 from foveal.record import digest
+from foveal.scrapbook.panels import FONTS
 from foveal.scrapbook.parts import Chart, Scene, Table, Text, Thing
 from foveal.scrapbook.scene import DEFAULT, Album, Settings, Split, compose, load_album, looks
 from foveal.scrapbook.sources import CUTOUTS, GROUNDS, SOURCES
@@ -274,19 +275,22 @@ def _write_card(folder: Path) -> None:
         scenes += 1
         used.update(thing.file.split("/")[0] for thing in truth.scene.things)
         nouns.update(thing.noun for thing in truth.scene.things)
-    sources = [name for name in (*CUTOUTS, *GROUNDS) if used[name] or name in GROUNDS]
-    rows = "\n".join(
-        f"| {SOURCES[n].package} | {'grounds' if n in GROUNDS else used[n]} | {SOURCES[n].licence} |" for n in sources
-    )
-    (folder / CARD).write_text(CARD_TEXT.format(
-        scenes=scenes, split=made["split"], first=made["seed"], last=made["seed"] + max(0, scenes - 1),
-        nouns=len(nouns), things=sum(nouns.values()), rows=rows, classes=made["classes"],
-    ))  # fmt: skip
+    last = made["seed"] + max(0, scenes - 1)
+    told = {"scenes": scenes, "last": last, "nouns": len(nouns), "things": sum(nouns.values()), "rows": _rows(used)}
+    (folder / CARD).write_text(CARD_TEXT.format(**told, **made))
+
+
+def _rows(used: Mapping[str, int]) -> str:
+    """Return the table of the packages: those whose cut-outs are used, and those of all grounds and fonts."""
+    fonts = {source for files in FONTS.values() for source, _ in files}
+    what = {n: str(used[n]) for n in CUTOUTS if used.get(n)}
+    what |= dict.fromkeys(GROUNDS, "grounds") | dict.fromkeys(sorted(fonts), "letters")
+    return "\n".join(f"| {SOURCES[n].package} | {w} | {SOURCES[n].licence} |" for n, w in what.items())
 
 
 CARD_TEXT = """# Scrapbook scenes
 
-{scenes} pictures of 224 x 224 pixels, composed by `foveal scrapbook make` (seeds {first} to {last}, split {split},
+{scenes} pictures of 224 x 224 pixels, composed by `foveal scrapbook make` (seeds {seed} to {last}, split {split},
 classes {classes}): {things} things of {nouns} nouns. `truth.jsonl` holds the exact truth of each picture, a line for
 each, by file and by digest of the file's bytes; `made.json` holds the settings.
 
