@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foveal.errors import RecipeError, SourceError
+from foveal.scrapbook.folder import Truth, to_json
+from foveal.scrapbook.parts import Scene, Text, Thing
 from foveal.train import rewards
 from foveal.train.rewards import REWARDS, box, check, chosen, final, letter, normal, overlap, verdict
 
@@ -156,14 +158,21 @@ def test_brief():
 
 # --- against the truth of a scene -------------------------------------------------------------------------------------
 
-SCENE = {
-    "seed": 1, "layout": "row", "ground": "blue",
-    "things": [
-        {"noun": "cat", "box": [0.05, 0.3, 0.35, 0.7], "colour": "orange", "place": "on the left"},
-        {"noun": "dog", "box": [0.65, 0.3, 0.95, 0.7], "place": "on the right"},
-    ],
-    "texts": [{"words": "OPEN", "kind": "sign", "place": "at the top", "box": [0.4, 0, 0.6, 0.1], "colour": "red"}],
-}  # fmt: skip
+SCENE = to_json(
+    Truth(
+        "images/1.png",
+        "d" * 64,
+        "train",
+        Scene(
+            1, "row", "blue",
+            (
+                Thing("cat", (0.05, 0.3, 0.35, 0.7), "orange", place="on the left"),
+                Thing("dog", (0.65, 0.3, 0.95, 0.7), place="on the right"),
+            ),
+            (Text("OPEN", "sign", "at the top", (0.4, 0, 0.6, 0.1), "red"),),
+        ),
+    )
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -185,7 +194,7 @@ def test_claims_and_recall(said, precision, recall):
 
 
 def test_without_a_scene_nothing_is_judged():
-    for tags in ("", "{}", '{"scene": null}', '{"scene": "lost"}'):
+    for tags in ("", "{}", '{"scene": null}', '{"scene": "lost"}', '{"scene": {"things": [1]}}', "[]", "{"):
         assert rewards.claims(["A cat."], tags=[tags]) == rewards.recall(["A cat."], tags=[tags]) == [None]
 
 

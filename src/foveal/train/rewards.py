@@ -186,26 +186,14 @@ def _rows(completions: Sequence[Completion], column: Sequence[Any]) -> list[tupl
 
 
 def _scene(tags: str | Mapping[str, Any]) -> Any:
-    """Return the truth in a row's tags (tag `scene`, a scene's fields as JSON), or None."""
-    from foveal.scrapbook.parts import Chart, Scene, Table, Text, Thing
+    """Return the truth in a row's tags (tag `scene`: a line of a scrapbook's truth.jsonl), or None without one."""
+    from foveal.scrapbook.folder import from_json
 
-    told = orjson.loads(tags or "{}") if isinstance(tags, str) else tags
-    scene = told.get("scene")
-    if not isinstance(scene, Mapping):
+    try:
+        told = orjson.loads(tags) if isinstance(tags, str) else tags
+        return from_json(told["scene"]).scene
+    except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    made = dict(scene)
-    for name, kind in (("things", Thing), ("texts", Text)):
-        made[name] = tuple(kind(**_tuples(part)) for part in made.get(name, ()))
-    for name, one in (("chart", Chart), ("table", Table)):
-        made[name] = one(**_tuples(made[name])) if made.get(name) else None
-    return Scene(**made)
-
-
-def _tuples(value: Any) -> Any:
-    """Return what JSON made of frozen values, frozen again."""
-    if isinstance(value, list):
-        return tuple(_tuples(v) for v in value)
-    return {k: _tuples(v) for k, v in value.items()} if isinstance(value, Mapping) else value
 
 
 # --- rewards by name -------------------------------------------------------------------------------------------------
