@@ -103,7 +103,10 @@ def _qwen() -> tuple[Any, Any]:
 
     tokenizer = _tokenizer(("<video>",))
     vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 1, "patch_size": 14}
-    text = {**_text(len(tokenizer)), "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e4}}
+    text = {
+        **_text(len(tokenizer)),
+        "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 1e4},
+    }
     config = Qwen2VLConfig(vision_config=vision, text_config=text, image_token_id=6, video_token_id=7)
     pictures = Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=84 * 84)
     return Model(config), Pictures(pictures, tokenizer, chat_template=TEMPLATE)

@@ -29,8 +29,8 @@ def data(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
     export(chats(), "trl", root / "chats")
     export(pairs(), "trl", root / "pairs")
-    export([Record((A, B), Pair("Which?", f"red {i}", f"red {i}", rejected_images=(1,), chosen_images=(0,))) for i in range(4)],
-           "trl", root / "contrast")  # fmt: skip
+    sides = [Pair("Which?", f"red {i}", f"red {i}", rejected_images=(1,), chosen_images=(0,)) for i in range(4)]
+    export([Record((A, B), side) for side in sides], "trl", root / "contrast")
     export([Record((A,), Pair(f"Q{i // 3}?", "good", f"bad {i}")) for i in range(9)], "ms-swift", root / "groups")
     for name in ("llava", "internvl"):
         saved(name, root / name)
@@ -67,9 +67,9 @@ BAD = {
     "wrong columns": (("dpo",), [{"foo": 1, "bar": 2}], "rows with foo, bar are of no known form"),
     "no pairs": (("dpo",), [{"images": [PICTURE], "prompt": "What?", "completion": "a"}], "conversations, not pairs"),
     "no side": (("dpo",), [{"images": [PICTURE], "prompt": "What?", "chosen": "a"}], "row of another form"),
-    "missing image": (("dpo",), [GOOD, {**GOOD, "images": ["no/such.png"]}], r"row 2: picture unreadable.*--skip-broken"),
+    "missing image": (("dpo",), [GOOD, {**GOOD, "images": ["no/such.png"]}], r"row 2: picture unread.*--skip-broken"),
     "placeholders": (("sft",), [{"images": [PICTURE], "messages": [{"role": "user", "content": "<image> or <image>?"},
-                     {"role": "assistant", "content": "x"}]}], "more placeholders than pictures: 2 <image>, 1 pictures"),
+                     {"role": "assistant", "content": "x"}]}], "more placeholders than pictures: 2 <image>, 1 pict"),
     "placeholder in an answer": (("dpo",), [{**GOOD, "chosen": "a <|im_end|>"}], r"text holds <\|im_end\|>"),
     "same sides": (("dpo",), [{**GOOD, "rejected": "a"}], "chosen and rejected are the same"),
     "unknown loss": (("dpo", "--loss", "mpdo"), [GOOD], "no loss 'mpdo'; did you mean"),
@@ -77,13 +77,13 @@ BAD = {
     "no contrast": (("dpo", "--loss", "mdpo"), [GOOD], "loss 'image' needs 'rejected_images', which 1 of 1 rows"),
     "no margin": (("dpo", "--loss", "mmdpo"), [GOOD], "loss 'mmdpo' needs 'margin'"),
     "no other rows": (("dpo", "--loss", "hadpo"), [GOOD], "--auxiliary"),
-    "contrast with TRL's": (("dpo", "--loss", "ipo"), [{**GOOD, "rejected_images": [PICTURE]}], "has no rejected_images"),
+    "contrast with TRL's": (("dpo", "--loss", "ipo"), [{**GOOD, "rejected_images": [PICTURE]}], "no rejected_images"),
     "no label": (("kto",), [{"images": [PICTURE], "prompt": "What?", "completion": "a"}], "answer without a label"),
     "no reward": (("grpo",), [{"images": [PICTURE], "prompt": "What?", "answer": "a"}], "a reward is wanted"),
-    "nothing to judge": (("grpo", "--reward", "exact"), [{"images": [PICTURE], "prompt": "What?"}], "no row that reward"),
+    "nothing to judge": (("grpo", "--reward", "exact"), [{"images": [PICTURE], "prompt": "What?"}], "no row that rew"),
     "reward for pairs": (("dpo", "--reward", "exact"), [GOOD], "not from rewards"),
-    "precomputed whole distributions": (
-        ("dpo", "--loss", "chip", "--reference", "precomputed"), [{**GOOD, "rejected_images": [PICTURE]}], "every choice"),
+    "precomputed whole distributions": (("dpo", "--loss", "chip", "--reference", "precomputed"),
+                                        [{**GOOD, "rejected_images": [PICTURE]}], "every choice"),
     "adapter without one": (("dpo", "--reference", "adapter"), [GOOD], "needs --lora"),
 }  # fmt: skip
 
@@ -231,6 +231,33 @@ def test_answers_of_another_model_are_told(data, tmp_path, capsys):
         assert bool(card(tmp_path / f"out-{name}")["warnings"]) == told
 
 
+QUIZ = '''
+from foveal.record import Pair, Record
+from foveal.models.model import Model
+
+async def quiz(seed: Record, policy: Model) -> Record:
+    """Ask what is there; whatever was said is the worse answer."""
+    said = await policy.ask("What?", seed.images, max_tokens=4)
+    return seed.make(Pair("What?", "good", said or "nothing"))
+'''
+
+
+def test_rounds_make_data_with_the_model_of_the_round_before(data, tmp_path, pictures, capsys):
+    (tmp_path / "quiz.py").write_text(QUIZ)
+    words = ("dpo", pictures(3), "--rounds", 2, "--method", f"{tmp_path}/quiz.py:quiz", "--model", data / "llava",
+             "-o", tmp_path / "out", "--lora", 2, "--steps", 2, "--batch", 2, "--rate", 0.01)  # fmt: skip
+    assert run(*words) == 0
+    cards = [card(tmp_path / "out" / f"round-{n}" / "model") for n in (1, 2)]
+    assert cards[1]["model"]["identity"] == str(tmp_path / "out" / "round-1" / "model")
+    runs = [json.loads((tmp_path / "out" / f"round-{n}" / "data" / "run.json").read_text())["models"] for n in (1, 2)]
+    assert [m["policy"] for m in runs] == [str(data / "llava"), cards[1]["model"]["identity"]]
+    assert [c["warnings"] for c in cards] == [[], []]  # each is trained on its own answers
+    told = capsys.readouterr().out
+    assert "rewards/margins 0 " in told.split("round 2")[1].split("step 2")[0]  # and starts at its own reference
+    assert run(*words) == 0
+    assert capsys.readouterr().out.count("holds this very training, finished") == 2
+
+
 @pytest.mark.parametrize("verb", ["sft", "dpo"])
 def test_a_killed_training_goes_on_with_the_same_losses(verb, data, tmp_path):
     """The losses after a SIGKILL are those of a training that nobody killed, the running mean of `mpo` included."""
@@ -249,7 +276,9 @@ def test_a_killed_training_goes_on_with_the_same_losses(verb, data, tmp_path):
     assert card(tmp_path / "killed")["state"] == "running"
     (tmp_path / "killed" / "checkpoint-99").mkdir()  # as a kill leaves one half written
     again = []
-    job = replace(Job(verb, str(source), str(data / "llava"), str(tmp_path / "killed")), **SAME, **(MORE if more else {}))
+    job = replace(
+        Job(verb, str(source), str(data / "llava"), str(tmp_path / "killed")), **SAME, **(MORE if more else {})
+    )
     train(job, again.append)
     assert again[0].startswith("continuing from checkpoint-")
     whole = losses(tmp_path / "whole")

@@ -14,8 +14,8 @@ from torch.nn.functional import logsigmoid  # noqa: E402
 from foveal.train.loss_table import parse  # noqa: E402
 from foveal.train.preference import Collator, Listed, PreferenceTrainer, frozen_copy, precompute  # noqa: E402
 from tests.train import plain  # noqa: E402
-from tests.train.plain import prompt  # noqa: E402
 from tests.train.families import make  # noqa: E402
+from tests.train.plain import prompt  # noqa: E402
 
 ARCHITECTURES = ("llava", "qwen2_vl", "internvl")
 
@@ -72,7 +72,10 @@ class Hand:
         images = self.row["images"] if images is None else images
         messages = self.row["prompt"]
         if blind:
-            images, messages = [], [{**m, "content": [b for b in m["content"] if b["type"] != "image"]} for m in messages]
+            images, messages = (
+                [],
+                [{**m, "content": [b for b in m["content"] if b["type"] != "image"]} for m in messages],
+            )
         return [plain.tokens(m, self.processor, images, messages, answer) for m in self.models]
 
     def ratio(self, answer, images=None):
@@ -178,7 +181,9 @@ def test_mpo_shifts_by_the_mean_reward_and_hadpo_adds_other_rows(models, rows, e
         dpo = sum(-logsigmoid(a - b) for a, b in zip(w, l, strict=True)) / 2
         bco = sum(-logsigmoid(a - shift) - logsigmoid(shift - b) for a, b in zip(w, l, strict=True)) / 2
         nll = sum(-h.sides(h.row["chosen"])[0].mean() for h in hands) / 2
-        assert float(mpo.compute_loss(policy, batches[0])) == pytest.approx(float(0.8 * dpo + 0.2 * bco + nll), abs=1e-5)
+        assert float(mpo.compute_loss(policy, batches[0])) == pytest.approx(
+            float(0.8 * dpo + 0.2 * bco + nll), abs=1e-5
+        )
         other = plain.tokens(policy, processor, extra[0]["images"], extra[0]["prompt"], "Some other words.")
         lm = -other.mean()  # both rows of the batch take the only other row there is
         assert float(hadpo.compute_loss(policy, batches[1])) == pytest.approx(float(dpo + 0.5 * lm), abs=1e-5)
@@ -245,15 +250,19 @@ def test_dpo_is_trls_dpo(models, rows, tmp_path):
         frozen_copy(reference).requires_grad_(True), processor, parse("dpo"), tmp_path / "a", given, reference,
         max_steps=3, learning_rate=1e-3,
     )  # fmt: skip
-    said = [[{"role": "assistant", "content": [{"type": "text", "text": t}]}] for r in given for t in (r["chosen"], r["rejected"][0])]
+    said = [
+        [{"role": "assistant", "content": [{"type": "text", "text": t}]}]
+        for r in given
+        for t in (r["chosen"], r["rejected"][0])
+    ]
     data = datasets.Dataset.from_list([
         {"images": [{"path": p, "bytes": None} for p in r["images"]], "prompt": r["prompt"], "chosen": said[2 * i],
          "rejected": said[2 * i + 1]} for i, r in enumerate(given)
     ]).cast_column("images", datasets.List(datasets.Image()))  # fmt: skip
     config = trl.DPOConfig(
         output_dir=str(tmp_path / "b"), per_device_train_batch_size=2, max_steps=3, learning_rate=1e-3, use_cpu=True,
-        bf16=False, gradient_checkpointing=False, report_to="none", max_length=None, save_strategy="no", logging_steps=1,
-        disable_tqdm=True,
+        bf16=False, gradient_checkpointing=False, report_to="none", max_length=None, save_strategy="no",
+        logging_steps=1, disable_tqdm=True,
     )  # fmt: skip
     theirs = trl.DPOTrainer(
         model=frozen_copy(reference).requires_grad_(True), ref_model=frozen_copy(reference), args=config,
@@ -267,10 +276,14 @@ def test_dpo_is_trls_dpo(models, rows, tmp_path):
 def test_files_of_a_checkpoint_hold_the_running_mean(models, rows, tmp_path):
     reference, policy, processor = models
     given = [{k: v for k, v in r.items() if k != "rejected_images"} | {"rejected": r["rejected"][:1]} for r in rows]
-    made = trainer(frozen_copy(policy).requires_grad_(True), processor, parse("mpo"), tmp_path, given, reference, max_steps=1)
+    made = trainer(
+        frozen_copy(policy).requires_grad_(True), processor, parse("mpo"), tmp_path, given, reference, max_steps=1
+    )
     made.train()
     made._save_checkpoint(made.model, None)
-    again = trainer(frozen_copy(policy).requires_grad_(True), processor, parse("mpo"), tmp_path, given, reference, max_steps=2)
+    again = trainer(
+        frozen_copy(policy).requires_grad_(True), processor, parse("mpo"), tmp_path, given, reference, max_steps=2
+    )
     again._load_from_checkpoint(str(tmp_path / "checkpoint-1"))
     assert again.shift.state() == made.shift.state() and again.shift.count == 4
     assert Path(tmp_path / "checkpoint-1" / "trainer_state.json").is_file()

@@ -8,8 +8,8 @@ pytest.importorskip("trl")
 
 from foveal.train.reading import Collector, read  # noqa: E402
 from tests.train import plain  # noqa: E402
-from tests.train.plain import prompt  # noqa: E402
 from tests.train.families import NAMES, make  # noqa: E402
+from tests.train.plain import prompt  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,9 @@ def test_a_picture_is_encoded_once_and_learns_from_every_answer(name, photos):
     model, processor = make(name)
     seen = []
     tower = model.get_encoder(modality="image")
-    tower.register_forward_pre_hook(lambda m, args, kwargs: seen.append((args or (kwargs["pixel_values"],))[0].shape), with_kwargs=True)
+    tower.register_forward_pre_hook(
+        lambda m, args, kwargs: seen.append((args or (kwargs["pixel_values"],))[0].shape), with_kwargs=True
+    )
     answers = ["One.", "Two three.", "Four"]
 
     def gradient(each_alone):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from foveal.errors import RecipeError
@@ -27,6 +27,7 @@ def options(p: argparse.ArgumentParser) -> None:
     _loss(p)
     _weights(p)
     _steps(p)
+    _rounds(p)
 
 
 def _loss(p: argparse.ArgumentParser) -> None:
@@ -44,7 +45,11 @@ def _loss(p: argparse.ArgumentParser) -> None:
     group.add_argument("--auxiliary", default="", metavar="DATA", help="conversations for a loss's `lm` term (HA-DPO)")
     group.add_argument("--reward", action="append", default=[], metavar="NAME[:WEIGHT]", help="grpo, rloo (repeatable)")
     group.add_argument(
-        "--strict", action="append", default=[], metavar="NAME", help="a reward only watched, on --eval too (repeatable)"
+        "--strict",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a reward only watched, on --eval too (repeatable)",
     )
     group.add_argument("--eval", default="", metavar="DATA", dest="held_out", help="rows that are only evaluated on")
 
@@ -52,7 +57,9 @@ def _loss(p: argparse.ArgumentParser) -> None:
 def _weights(p: argparse.ArgumentParser) -> None:
     group = p.add_argument_group("which weights")
     group.add_argument("--lora", type=int, default=0, metavar="RANK", help="train an adapter (default: all weights)")
-    group.add_argument("--alpha", type=int, default=0, metavar="N", help="the adapter's scale (default: twice its rank)")
+    group.add_argument(
+        "--alpha", type=int, default=0, metavar="N", help="the adapter's scale (default: twice its rank)"
+    )
     group.add_argument("--merge", action="store_true", help="melt the adapter into the saved model")
     group.add_argument("--train-tower", action="store_true", dest="tower", help="train the vision tower too")
     group.add_argument("--dtype", default="auto", help="of the weights: float32 (default), bfloat16")
@@ -64,7 +71,9 @@ def _steps(p: argparse.ArgumentParser) -> None:
     group.add_argument("--steps", type=int, default=0, metavar="N", help="stop after so many, instead of --epochs")
     group.add_argument("--batch", type=int, default=4, help="rows at a time on each device (default 4)")
     group.add_argument("--accumulate", type=int, default=1, metavar="N", help="batches to a step (default 1)")
-    group.add_argument("--rate", type=float, default=0.0, help="learning rate (default: TRL's; ten times it with --lora)")
+    group.add_argument(
+        "--rate", type=float, default=0.0, help="learning rate (default: TRL's; ten times it with --lora)"
+    )
     group.add_argument(
         "--max-length", type=int, default=0, metavar="N", dest="longest", help="tokens of a row (default: no limit)"
     )
@@ -81,6 +90,20 @@ def _steps(p: argparse.ArgumentParser) -> None:
     group.add_argument("--json", action="store_true", help="print the run card as JSON, and nothing else")
 
 
+def _rounds(p: argparse.ArgumentParser) -> None:
+    group = p.add_argument_group("rounds", "DATA is then the method's source, and each round's policy makes its data")
+    group.add_argument(
+        "--rounds", type=int, default=0, metavar="N", help="data, training, data by the trained model, ..."
+    )
+    group.add_argument("--method", help="what makes the data: seva, a recipe, file.py:function")
+    group.add_argument(
+        "--role", action="append", default=[], metavar="ROLE=SPEC", help="who plays another role, such as judge"
+    )
+    group.add_argument(
+        "--method-set", action="append", default=[], metavar="KNOB=VALUE", help="set a knob of the method (repeatable)"
+    )
+
+
 def do(args: argparse.Namespace, extra: Sequence[str]) -> int:
     """Train, or print how another trainer would."""
     from foveal.train.job import Job, train
@@ -94,11 +117,20 @@ def do(args: argparse.Namespace, extra: Sequence[str]) -> int:
 
         print(command(job, args.shown))
         return 0
-    card = train(job, say=(lambda _: None) if args.json else print)
-    if args.json:
-        print(json.dumps(card, indent=2))
+    say: Callable[[str], object] = (lambda _: None) if args.json else print
+    if args.rounds:
+        from foveal.train.rounds import rounds
+
+        if not args.method:
+            raise RecipeError("--rounds needs --method: what makes each round's data")
+        roles = {name: str(spec) for name, spec in _pairs(args.role, "--role").items()}
+        cards = rounds(job, args.method, args.rounds, roles, tuple(args.method_set), say)
     else:
-        print("\n".join(card.get("wrote", ())))
+        cards = [train(job, say)]
+    if args.json:
+        print(json.dumps(cards if args.rounds else cards[0], indent=2))
+    else:
+        print("\n".join(cards[-1].get("wrote", ())))
     return 0
 
 

@@ -85,7 +85,9 @@ def read(
                 made = list(MAKERS[verb](record, _paths(folder, record)))
             except RecordFailed as error:
                 if not skip:
-                    raise SourceError(f"{where}: {error}; mend it, or leave such rows out with --skip-broken") from error
+                    raise SourceError(
+                        f"{where}: {error}; mend it, or leave such rows out with --skip-broken"
+                    ) from error
                 left_out[error.cause] += 1
                 continue
             if not made:
@@ -231,8 +233,8 @@ def _dpo(record: Record, paths: Paths) -> Iterator[Row]:
     extra = {"rejected_images": others} if others is not None else {}
     known = {name: float(record.tags[name]) for name in ("margin",) if _number(record.tags.get(name))}
     group = {"group": str(record.tags["group"])} if record.tags.get("group") else {}
-    for rejected in dict.fromkeys(sides[1:]):
-        yield {**row, "chosen": pair.chosen, "rejected": [rejected], **extra, **known, **group}
+    for worse in dict.fromkeys(sides[1:]):
+        yield {**row, "chosen": pair.chosen, "rejected": [worse], **extra, **known, **group}
 
 
 def _negatives(record: Record) -> Iterator[str]:

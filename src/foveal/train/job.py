@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import json
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +27,13 @@ from foveal.train.loss_table import Mix, parse
 if TYPE_CHECKING:
     from foveal.train.models import Opened
 
+ADAPTER_RATE = 10.0
+"""How much faster an adapter learns by default than whole weights."""
+
+RATES = {"sft": 2e-5, "dpo": 1e-6, "kto": 1e-6, "grpo": 1e-6, "rloo": 1e-6}
+"""TRL's own learning rates."""
+
+LIBRARIES = ("transformers", "trl", "peft", "datasets", "accelerate")
 REFERENCES = ("precomputed", "adapter", "resident")
 
 
@@ -40,7 +48,7 @@ class Job:
         out: the folder that will hold the trained model.
         loss: names and weights as `mix.parse` reads them (dpo), or a loss of TRL's for kto.
         knobs: of the losses.
-        reference: who tells the reference's log-probabilities: "precomputed" (before training, nothing stays in memory),
+        reference: who tells what the reference says: "precomputed" (before training, nothing stays in memory),
             "adapter" (the policy without its adapter), "resident" (a copy). "" chooses.
         rewards: names of rewards with weights (grpo, rloo).
         strict: names of rewards that are only watched.
@@ -111,16 +119,18 @@ def train(job: Job, say: Callable[[str], object] = print) -> dict[str, Any]:
     """
     require()
     out = Path(job.out)
+    known = card.read(out)
+    if not known and out.is_dir() and any(p.name != "pictures" for p in out.iterdir()):
+        raise SetupError(f"{out} holds other files; name an empty or new folder with -o")
     checked = check(job)
     key = _key(job, checked)
-    known = card.read(out)
     if known and known["key"] != key:
-        raise SetupError(f"{out} holds another training ({known['verb']} on {known['data']['path']}); name another with -o")
+        raise SetupError(
+            f"{out} holds another training ({known['verb']} on {known['data']['path']}); name another with -o"
+        )
     if known and known["state"] == "finished":
         say(f"{out} holds this very training, finished")
         return known
-    if not known and out.is_dir() and any(p.name != "pictures" for p in out.iterdir()):
-        raise SetupError(f"{out} holds other files; name an empty or new folder with -o")
     for warning in checked.warnings:
         say(f"note: {warning}")
     return _trained(job, checked, key, say)
@@ -141,8 +151,8 @@ def _trained(job: Job, checked: Checked, key: str, say: Callable[[str], object])
         say(f"note: {told}")
     about = {**_about(job, checked, opened, key), "warnings": [*checked.warnings, *([told] if told else [])]}
     write(out_file(out), [orjson.dumps({**about, "state": "running"}, option=orjson.OPT_INDENT_2)])
-    trainer = trainers.make(job, checked, opened, key, say)
     before = last_checkpoint(out)
+    trainer = trainers.make(job, checked, opened, key, say, before)
     if before is not None:
         say(f"continuing from {before.name}")
     result = trainer.train(resume_from_checkpoint=str(before) if before else None)
@@ -186,7 +196,7 @@ def require() -> None:
             "training needs PyTorch, and which build is yours to choose: "
             "pip install torch (pytorch.org tells the line for your machine), then pip install 'foveal[train]'"
         )
-    for name in ("transformers", "trl", "peft", "datasets", "accelerate"):
+    for name in LIBRARIES:
         if importlib.util.find_spec(name) is None:
             raise MissingExtra(f"training ({name})", "train")
 
@@ -240,7 +250,9 @@ def fits(mix: Mix, rows: Rows) -> None:
                 )
     theirs = next((n for n in mix.native), "")
     if theirs and any("rejected_images" in row for row in rows.rows):
-        raise SetupError(f"loss {theirs!r} is TRL's, which has no rejected_images; choose one of foveal's (docs/training.md)")
+        raise SetupError(
+            f"loss {theirs!r} is TRL's, which has no rejected_images; choose one of foveal's (docs/training.md)"
+        )
 
 
 def _rewarded(job: Job, found: Rows, held_out: Rows | None) -> None:
@@ -270,7 +282,9 @@ def _reference(job: Job, mix: Mix) -> str:
     if chosen == "precomputed" and live:
         raise SetupError(f"loss {mix} compares with the reference's every choice: --reference adapter or resident")
     if chosen == "adapter" and not job.lora:
-        raise SetupError("--reference adapter needs --lora: without an adapter to switch off the policy is no reference")
+        raise SetupError(
+            "--reference adapter needs --lora: without an adapter to switch off the policy is no reference"
+        )
     return chosen
 
 
@@ -315,10 +329,10 @@ def _about(job: Job, checked: Checked, opened: Opened, key: str) -> dict[str, An
         "loss": str(checked.mix) if checked.mix else job.loss,
         "reference": checked.reference,
         "settings": json.loads(orjson.dumps(asdict(job))),
-        "command": " ".join(sys.argv),
+        "command": shlex.join(["foveal", *sys.argv[1:]]),
         "seed": job.seed,
         "versions": {"foveal": __version__, "python": platform.python_version()}
-        | {p: importlib.metadata.version(p) for p in ("torch", "transformers", "trl", "peft", "datasets", "accelerate")},
+        | {p: importlib.metadata.version(p) for p in ("torch", *LIBRARIES)},
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from foveal.errors import MissingExtra, ModelSetupError
 
@@ -47,13 +48,14 @@ def open_model(named: str, *, lora: int = 0, alpha: int = 0, tower: bool = False
     """
     kind, _, rest = named.partition(":")
     opened = _small(rest, tower) if kind == "small" else _hf(rest if kind == "hf" else named, dtype)
-    opened.model.config.use_cache = False
     tokenizer = opened.processor.tokenizer
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if not tower:
         for weight in tower_of(opened.model).parameters():
             weight.requires_grad_(False)
+    if opened.light is not None:
+        remember(tower_of(opened.model))
     if lora:
         opened.model = _adapted(opened.model, lora, alpha or 2 * lora)
     return opened
@@ -66,7 +68,9 @@ def _small(folder: str, tower: bool) -> Opened:
     except ImportError as error:
         raise MissingExtra("the embedded model", "small,train") from error
     if tower:
-        raise ModelSetupError("the embedded model's vision tower is run as it was published: train it without --train-tower")
+        raise ModelSetupError(
+            "the embedded model's vision tower is run as it was published: train it without --train-tower"
+        )
     light = weights_in(Path(folder)) if folder else small.packaged()
     told = hashlib.sha256((light / "model.safetensors").read_bytes() + (light / "tokenizer.json").read_bytes())
     return Opened(small.model(light), small.processor(light), f"foveal-small@{told.hexdigest()[:12]}", light)
@@ -100,6 +104,34 @@ def tower_of(model: Any) -> Any:
     return tower
 
 
+def remember(tower: Any, most: int = 2 << 30) -> None:
+    """Keep what a frozen tower says of each picture, for the next epoch, the other side, the reference.
+
+    For towers that take one tensor a picture and are asked for their last hidden state alone, as the embedded model's.
+
+    Args:
+        tower: the frozen vision tower; its `forward` is replaced.
+        most: bytes to keep at most; what comes after that is computed each time.
+    """
+    forward, known, size = tower.forward, dict[bytes, Any](), 0
+
+    def remembered(pixel_values: Any, **more: Any) -> Any:
+        nonlocal size
+        pictures = pixel_values.detach().float().cpu().contiguous().numpy()
+        keys = [hashlib.blake2b(p.tobytes(), digest_size=16).digest() for p in pictures]
+        fresh = list({key: at for at, key in enumerate(keys) if key not in known}.values())
+        out = forward(pixel_values[fresh], **more) if fresh else None
+        said = {keys[at]: state.detach() for at, state in zip(fresh, out.last_hidden_state, strict=True)} if out else {}
+        rows = torch.stack([said[k] if k in said else known[k] for k in keys])
+        for key, state in said.items():
+            if size < most:
+                known[key] = state.clone()
+                size += state.nbytes
+        return BaseModelOutputWithPooling(last_hidden_state=rows)
+
+    tower.forward = remembered
+
+
 def _adapted(model: Any, rank: int, alpha: int) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
@@ -127,7 +159,6 @@ def save(opened: Opened, out: Path, merge: bool = False) -> list[str]:
     model = opened.model
     if hasattr(model, "merge_and_unload") and (merge or opened.light is not None):
         model = model.merge_and_unload()
-    model.config.use_cache = True
     model.save_pretrained(out)
     opened.processor.save_pretrained(out)
     wrote = [f"{out}: the adapter" if hasattr(model, "peft_config") else f"{out}: the model (hf:{out})"]

@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from foveal.train import diff
+from foveal.train.answers import Answers, Preferences, RunningMean
 from foveal.train.data import Row
 from foveal.train.loss_table import Mix
-from foveal.train.answers import Answers, Preferences, RunningMean
 from foveal.train.losses import noisy_choice, token_divergence
 from foveal.train.reading import Collector, Read, Reading, read
 
@@ -39,23 +39,25 @@ class Collator:
         needs: of the losses (`Mix.needs`).
         longest: tokens after which an answer is cut, None for no limit.
         auxiliary: rows for a language-modelling term; a row takes the one at its index, around and around.
+        apart: see `Collector`.
     """
 
     processor: Any
     needs: frozenset[str]
     longest: int | None = None
     auxiliary: Sequence[Row] = ()
+    apart: bool = False
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Return a batch."""
-        main, blind = Collector(self.processor, self.longest), Collector(self.processor, self.longest)
+        main, blind = (Collector(self.processor, self.longest, self.apart) for _ in range(2))
         contrast = bool({"rejected_images", "noisy"} & self.needs)
         weights: list[list[float]] = []
         for row in rows:
             text = main.add(row["images"], row["prompt"], row["chosen"])
             weights.append(self._weights(text, row, 0))
         for row in rows:
-            images = row["images"] if contrast else row.get("rejected_images", row["images"])
+            images = row["images" if contrast or "rejected_images" not in row else "rejected_images"]
             for rejected in row["rejected"]:
                 text = main.add(images, row["prompt"], rejected)
                 weights.append(self._weights(text, row, 1))
@@ -80,7 +82,9 @@ class Collator:
             batch["margin"] = torch.tensor([row["margin"] for row in rows])
         if "reference" in rows[0]:
             kept = [row["reference"] for row in rows]
-            sides = [k[0] for k in kept] + [r for k, row in zip(kept, rows, strict=True) for r in k[1 : 1 + len(row["rejected"])]]
+            sides = [k[0] for k in kept] + [
+                r for k, row in zip(kept, rows, strict=True) for r in k[1 : 1 + len(row["rejected"])]
+            ]
             sides += [k[-1] for k in kept] if contrast else []
             batch["reference"] = torch.nn.utils.rnn.pad_sequence(sides, batch_first=True)
         return batch
@@ -103,7 +107,7 @@ def _without_pictures(prompt: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
     return [{**m, "content": [b for b in m["content"] if b["type"] != "image"]} for m in prompt]
 
 
-class Listed(torch.utils.data.Dataset[Row]):
+class Listed(torch.utils.data.Dataset[Row]):  # type: ignore[misc]
     """Rows with their index, and what the reference says of them when that was computed before."""
 
     def __init__(self, rows: Sequence[Row], reference: Sequence[Sequence[Tensor]] | None = None) -> None:
@@ -120,7 +124,9 @@ class Listed(torch.utils.data.Dataset[Row]):
 # --- the reference ---------------------------------------------------------------------------------------------------
 
 
-def precompute(model: Any, rows: Sequence[Row], collate: Collator, batch: int, keep: Path, key: str) -> list[list[Tensor]]:
+def precompute(
+    model: Any, rows: Sequence[Row], collate: Collator, batch: int, keep: Path, key: str
+) -> list[list[Tensor]]:
     """Return the log-probability of every token of every row's answers under a model, kept in a file for a resumed run.
 
     With it no reference is in memory while training and none is run: TRL refuses this for data with pictures.
@@ -134,7 +140,7 @@ def precompute(model: Any, rows: Sequence[Row], collate: Collator, batch: int, k
         key: says what it was computed from; a file with another key is computed anew.
     """
     if keep.is_file():
-        with safe_open(keep, "pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(keep, "pt") as file:
             if (file.metadata() or {}).get("key") == key:
                 return _unpacked(file.get_tensor("logps"), json.loads(file.metadata()["lengths"]))
     found: list[list[Tensor]] = []
@@ -268,7 +274,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
             return found
 
     def _noisy(self, ours: Read, theirs: Read | None, rows: int, rejected: int) -> Answers:
-        """Return the chosen answer's places filled with what the policy expects there about the noisy picture (POVID)."""
+        """Return the chosen answer's places filled with what the policy expects there about the noisy picture."""
         assert ours.logits is not None and theirs is not None and theirs.logits is not None
         noisy = ours.logits[rows + rejected :].detach()
         policy, reference = (noisy_choice(side[:rows], noisy) for side in (ours.logits, theirs.logits))

@@ -1,8 +1,8 @@
 """Answers as a model reads them: every prompt with its pictures encoded once, however many answers continue it.
 
-TRL encodes a row's pictures for each side and knows one list of pictures a row. Here a batch is a list of *contexts*, each a
-prompt with its pictures, and of *answers*, each continuing one context: k rejected answers share a context with the chosen
-one, and the other side of an image contrast is a context of its own. The vision tower runs once a context.
+TRL encodes a row's pictures for each side and knows one list of pictures a row. Here a batch is a list of *contexts*,
+each a prompt with its pictures, and of *answers*, each continuing one context: k rejected answers share a context with
+the chosen one, and the other side of an image contrast is a context of its own. The vision tower runs once a context.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from foveal.errors import ModelSetupError, SetupError
 from foveal.picture import decode
 
 Reading = dict[str, Any]
-"""A batch for `read`: "tokens" (input_ids, attention_mask, ...), each (S, L); "images" (the processor's other tensors, one
+"""A batch for `read`: "tokens" (input_ids, attention_mask, ...), each (S, L); "images" (the processor's others, one
 set for the contexts); "context" (S,), "images_of" (contexts,), "prompt" (S,) and "answer" (S,) lengths in tokens."""
 
 
@@ -42,18 +42,21 @@ class Collector:
     Args:
         processor: of the model.
         longest: tokens of prompt and answer together after which an answer is cut; None for no limit.
+        apart: give every answer a context of its own, as TRL does: for measuring what sharing them saves.
     """
 
     processor: Any
     longest: int | None = None
-    contexts: dict[tuple[str, tuple[str, ...]], int] = field(default_factory=dict)
+    apart: bool = False
+    contexts: dict[tuple[str, tuple[str, ...], int], int] = field(default_factory=dict)
     answers: list[Answer] = field(default_factory=list)
 
     def add(self, images: Sequence[str], prompt: Sequence[Mapping[str, Any]], answer: str) -> str:
         """Add an answer to a prompt about some pictures (paths); returns its text as the template closes it."""
         said = [{"role": "assistant", "content": [{"type": "text", "text": answer}]}]
         text = apply_chat_template({"prompt": list(prompt), "completion": said}, self.processor)
-        at = self.contexts.setdefault((text["prompt"], tuple(images)), len(self.contexts))
+        own = len(self.answers) if self.apart else 0
+        at = self.contexts.setdefault((text["prompt"], tuple(images), own), len(self.contexts))
         self.answers.append(Answer(at, text["completion"]))
         return str(text["completion"])
 
@@ -70,24 +73,29 @@ class Collector:
         ends = [e[: max(0, self.longest - len(s))] if self.longest else e for s, e in zip(starts, ends, strict=True)]
         if not all(ends):
             longest = max(map(len, prompts))
-            raise SetupError(f"a prompt has {longest} tokens, so --max-length {self.longest} leaves no room for its answer")
+            raise SetupError(
+                f"a prompt has {longest} tokens, so --max-length {self.longest} leaves no room for its answer"
+            )
         rows = [s + e for s, e in zip(starts, ends, strict=True)]
-        tokens = {"input_ids": _padded(rows, tokenizer.pad_token_id), "attention_mask": _padded([[1] * len(r) for r in rows])}
+        tokens = {
+            "input_ids": _padded(rows, tokenizer.pad_token_id),
+            "attention_mask": _padded([[1] * len(r) for r in rows]),
+        }
         for name, values in per_token.items():  # kinds of tokens: those of an answer are text, 0
             tokens[name] = _padded([values[a.context] + [0] * len(e) for a, e in zip(self.answers, ends, strict=True)])
         return {
             "tokens": tokens,
             "images": images,
             "context": torch.tensor([a.context for a in self.answers]),
-            "images_of": torch.tensor([len(paths) for _, paths in self.contexts]),
+            "images_of": torch.tensor([len(paths) for _, paths, _ in self.contexts]),
             "prompt": torch.tensor([len(s) for s in starts]),
             "answer": torch.tensor([len(e) for e in ends]),
         }
 
     def _prompts(self) -> tuple[list[list[int]], dict[str, list[list[int]]], dict[str, Any]]:
         """Return each context's ids and kinds of tokens, and the tensors of all pictures."""
-        texts = [text for text, _ in self.contexts]
-        shown = [[_open(p) for p in paths] for _, paths in self.contexts]
+        texts = [text for text, _, _ in self.contexts]
+        shown = [[_open(p) for p in paths] for _, paths, _ in self.contexts]
         out = dict(
             self.processor(
                 images=shown if any(shown) else None, text=texts, padding=True, padding_side="right",
@@ -186,7 +194,9 @@ def _shared(model: Any, reading: Reading) -> Iterator[Mapping[str, Any]]:
 def _encoder(model: Any) -> Any:
     homes = [m for m in model.modules() if hasattr(type(m), "get_image_features")]
     if not homes:
-        raise ModelSetupError(f"{type(model).__name__} has no get_image_features: its pictures cannot be encoded once a group")
+        raise ModelSetupError(
+            f"{type(model).__name__} has no get_image_features: its pictures cannot be encoded once a group"
+        )
     return homes[-1]
 
 
@@ -220,7 +230,9 @@ def _spread(found: Any, tokens: Sequence[int], context: Sequence[int]) -> Any:
     listed = isinstance(found, list | tuple)
     flat = torch.cat([f.flatten(0, -2) for f in found]) if listed else found.flatten(0, -2)
     if len(flat) != sum(tokens):
-        raise ModelSetupError(f"the model makes {len(flat)} picture tokens where the prompts have room for {sum(tokens)}")
+        raise ModelSetupError(
+            f"the model makes {len(flat)} picture tokens where the prompts have room for {sum(tokens)}"
+        )
     parts = flat.split(list(tokens))
     spread = torch.cat([parts[c] for c in context])
     return (spread,) if listed else spread

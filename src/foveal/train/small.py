@@ -1,8 +1,8 @@
 """The embedded model as a standard transformers model, and back: InternVL with a Llama decoder.
 
-Why InternVL and not Llava: Llava hands every patch to the decoder; InternVL's pixel shuffle joins squares of them, which
-is what this model was trained with. InternVL's own vision transformer has DINOv2's architecture under other names, so the
-tower's weights fit into it as they are, with the position grid interpolated once.
+Why InternVL and not Llava: Llava hands every patch to the decoder; InternVL's pixel shuffle joins squares of them,
+which is what this model was trained with. InternVL's own vision transformer has DINOv2's architecture under other
+names, so the tower's weights fit into it as they are, with the position grid interpolated once.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def packaged() -> Path:
 
 
 def configuration(shape: dict[str, Any], tokens: PreTrainedTokenizerFast) -> InternVLConfig:
-    """Return the configuration of the whole model; `shape` is the weights' own note of it, kept in the configuration."""
+    """Return the configuration of the whole model; `shape`, the weights' own note of it, is kept in it."""
     heads = int(shape["heads"])
     text = LlamaConfig(
         vocab_size=int(shape["vocabulary"]), hidden_size=int(shape["width"]), num_hidden_layers=int(shape["layers"]),
@@ -180,7 +180,7 @@ def tokenizer(folder: Path) -> PreTrainedTokenizerFast:
 
 
 def processor(folder: Path) -> LlavaProcessor:
-    """Return the processor: squeezed to a square without cropping, one image token for each square of joined patches."""
+    """Return the processor: squeezed to a square, not cropped; one image token for each square of joined patches."""
     pictures = BitImageProcessor(
         size={"height": SIDE, "width": SIDE},
         do_center_crop=False,

@@ -15,22 +15,16 @@ import trl
 from foveal.errors import RecipeError, SetupError, nearest
 from foveal.train import rewards, watch
 from foveal.train.data import Row, Rows
-from foveal.train.job import Checked, Job
+from foveal.train.job import ADAPTER_RATE, RATES, Checked, Job
 from foveal.train.models import Opened
 from foveal.train.preference import Collator, Listed, PreferenceTrainer, frozen_copy, precompute
-
-ADAPTER_RATE = 10.0
-"""How much faster an adapter learns by default than whole weights."""
-
-RATES = {"sft": 2e-5, "dpo": 1e-6, "kto": 1e-6, "grpo": 1e-6, "rloo": 1e-6}
-"""TRL's own learning rates."""
 
 Messages = list[dict[str, Any]]
 Say = Callable[[str], object]
 
 
-def make(job: Job, checked: Checked, opened: Opened, key: str, say: Say = print) -> Any:
-    """Return the trainer of a job, ready for `train()`.
+def make(job: Job, checked: Checked, opened: Opened, key: str, say: Say = print, before: Path | None = None) -> Any:
+    """Return the trainer of a job, ready for `train()`, or for continuing from the checkpoint `before`.
 
     Raises:
         SetupError: a setting that the trainer does not know, or does not take.
@@ -40,7 +34,29 @@ def make(job: Job, checked: Checked, opened: Opened, key: str, say: Say = print)
     trainer = by[job.verb](job, checked, opened, key, say)
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.add_callback(Telling(say))
+    if before is not None and not job.lora:
+        trainer.add_callback(Restoring(before))
     return trainer
+
+
+class Restoring(transformers.TrainerCallback):  # type: ignore[misc]
+    """Takes a checkpoint's weights up the way `from_pretrained` does.
+
+    transformers' Trainer reads them by the names in memory and ignores those it does not find: where a family's files
+    keep older names (Llava's do), it goes on from the weights it began with and says nothing.
+
+    Args:
+        checkpoint: with the whole model in it, not an adapter.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        """Restore the weights; engines that shard them have restored their own."""
+        if not (args.deepspeed or args.fsdp):
+            saved = type(model).from_pretrained(self.checkpoint, dtype=model.dtype)
+            model.load_state_dict(saved.state_dict())
 
 
 class Telling(transformers.TrainerCallback):  # type: ignore[misc]
@@ -58,7 +74,16 @@ class Telling(transformers.TrainerCallback):  # type: ignore[misc]
 
 datasets.disable_progress_bars()
 
-SHOWN = ("loss", "grad_norm", "rewards/margins", "rewards/accuracies", "reward", "kl", "mean_token_accuracy", "eval_loss")
+SHOWN = (
+    "loss",
+    "grad_norm",
+    "rewards/margins",
+    "rewards/accuracies",
+    "reward",
+    "kl",
+    "mean_token_accuracy",
+    "eval_loss",
+)
 """What of a log is told on the way; all of it is in log.jsonl."""
 
 
@@ -134,7 +159,7 @@ def _kto(job: Job, checked: Checked, opened: Opened, key: str, say: Say) -> Any:
 
 
 def _rl(job: Job, checked: Checked, opened: Opened, key: str, say: Say) -> Any:
-    """Return TRL's trainer with rewards that can be checked; a strict metric is watched on held-out rows beside them."""
+    """Return TRL's trainer with rewards that can be checked; strict metrics are watched on held-out rows."""
     kind, trainer = (trl.GRPOConfig, trl.GRPOTrainer) if job.verb == "grpo" else (trl.RLOOConfig, trl.RLOOTrainer)
     held_out = checked.held_out
     functions, weights = rewards.chosen(job.rewards, () if held_out else job.strict)
@@ -171,7 +196,9 @@ def _dpo(job: Job, checked: Checked, opened: Opened, key: str, say: Say) -> Any:
         if rows is not None and checked.reference == "precomputed":
             told = f"{key} {rows.digest} {sorted(mix.needs)}"
             keep = Path(job.out) / f"reference-{name}.safetensors"
-            known = precompute(opened.model, rows.rows, collate, config.per_device_train_batch_size, keep, told)
+            kind = torch.bfloat16 if config.bf16 else torch.float32
+            with torch.autocast(device.type, kind, enabled=config.bf16):  # as the policy will be read
+                known = precompute(opened.model, rows.rows, collate, job.batch, keep, told)
         sets[f"{name}_dataset"] = Listed(rows.rows, known) if rows is not None else None
     other = frozen_copy(opened.model) if checked.reference == "resident" else None
     _no_dropout(opened.model)
