@@ -24,7 +24,10 @@ def load(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from swift.dataset import load_dataset
 
-    return lambda name: load_dataset(str(tmp_path / name), num_proc=1, strict=True, load_from_cache_file=False)[0]
+    def load(name, **more):
+        return load_dataset(str(tmp_path / name), num_proc=1, strict=True, load_from_cache_file=False, **more)[0]
+
+    return load
 
 
 def test_chats(tmp_path, load):
@@ -59,3 +62,17 @@ def test_a_picture_that_no_turn_names_is_not_shown(tmp_path, load):
     assert (row["messages"][-1]["content"], row["rejected_response"]) == ("good", "bad")
     assert [A.digest in image["path"] for image in row["images"]] == [True]
     assert not row.get("rejected_images")
+
+
+def test_judged_answers(tmp_path, load):
+    export(pairs(), "ms-swift-kto", tmp_path)
+    data = load("swift_kto.jsonl")
+    assert [bool(label) for label in data["label"]] == [True, False] * 6
+    assert [row["messages"][-1]["content"] for row in data][:2] == ["good 0", "bad 0"]
+
+
+def test_tasks(tmp_path, load):
+    export(pairs(), "ms-swift-grpo", tmp_path)
+    data = load("swift_grpo.jsonl", remove_unused_columns=False)  # as its GRPO does, for the rewards
+    assert data["solution"] == [f"good {i}" for i in range(6)]
+    assert {row["messages"][-1]["role"] for row in data} == {"user"}

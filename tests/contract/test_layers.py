@@ -12,7 +12,7 @@ import foveal
 HOUSE = Path(foveal.__file__).parent
 LINES = [
     {"errors"},
-    {"record", "picture", "extras"},
+    {"record", "picture", "journal", "extras"},
     {"store"},
     {"data", "prompts", "scrapbook"},
     {"models"},

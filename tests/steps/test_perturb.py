@@ -283,3 +283,15 @@ def test_a_sheet_that_cannot_be_made(tmp_path, capsys, words: list[str], said: s
 def test_random_is_drawn_in_the_order_it_was() -> None:
     # The seeds of rows made before must keep their meaning.
     assert (Random(7).getrandbits(31), Random(7).randbytes(3).hex()) == (695425564, "b4e652")
+
+
+def test_pictures_are_made_beside_the_event_loop(monkeypatch) -> None:
+    import asyncio
+    import threading
+
+    from foveal.steps import perturb as module
+
+    made: list[int] = []
+    monkeypatch.setattr(module, "perturbed", lambda image, how: (made.append(threading.get_ident()), (image,))[1])
+    asyncio.run(_perturb())
+    assert made != [threading.get_ident()] and len(made) == 1

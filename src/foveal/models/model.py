@@ -432,7 +432,7 @@ class Model:
         now.meter.paid(now.step, self.role, reply.tokens_in, reply.tokens_out, cost)
         key = (now.record, digest, take, now.step, self.role, self.backend.identity, name)
         spent = (reply.tokens_in, reply.tokens_out, cost, time.time() - began, began)
-        await now.store.remember(Call(*key, asked, _reply_json(reply), *spent))
+        now.store.remember(Call(*key, asked, _reply_json(reply), *spent))
         return reply
 
     async def _pay(self, now: Recording, request: Request, seed: int) -> Reply:
