@@ -1,4 +1,4 @@
-"""A frozen tower sees a picture once a process; one that learns is never answered for."""
+"""A frozen tower sees a picture once, and once for all trainings that share what it said."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
 
 class Tower(torch.nn.Module):
     """Counts the pictures it is shown."""
 
-    def __init__(self, frozen: bool = True) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.scale = torch.nn.Parameter(torch.tensor(2.0), requires_grad=not frozen)
+        self.scale = torch.nn.Parameter(torch.tensor(2.0), requires_grad=False)
         self.seen = 0
 
     def forward(self, pixel_values: Any, **_: Any) -> Any:
@@ -26,11 +26,11 @@ class Tower(torch.nn.Module):
         return BaseModelOutputWithPooling(last_hidden_state=self.scale * pixel_values.flatten(1)[:, None])
 
 
-def remembered(of: str, frozen: bool = True) -> Tower:
-    from foveal.train.remember import remember
+def remembered(known: dict[bytes, Any] | None = None, **how: Any) -> Tower:
+    from foveal.train.models import remember
 
-    tower = Tower(frozen)
-    remember(tower, of)
+    tower = Tower()
+    remember(tower, known=known, **how)
     return tower
 
 
@@ -39,7 +39,7 @@ def pictures(*values: float) -> Any:
 
 
 def test_each_picture_is_encoded_once_and_in_its_place() -> None:
-    tower = remembered("one")
+    tower = remembered()
     first = tower(pixel_values=pictures(1, 2, 1), return_dict=True).last_hidden_state
     again = tower(pixel_values=pictures(2, 3, 1)).last_hidden_state
     assert tower.seen == 3
@@ -47,31 +47,23 @@ def test_each_picture_is_encoded_once_and_in_its_place() -> None:
     assert again[:, 0, 0].tolist() == [4, 6, 2]
 
 
-def test_a_second_training_in_the_process_pays_nothing_and_another_tower_does() -> None:
-    one, same, other = remembered("shared"), remembered("shared"), remembered("another")
+def test_trainings_that_share_what_was_said_pay_once_and_others_do_not() -> None:
+    known: dict[bytes, Any] = {}
+    one, same, other = remembered(known), remembered(known), remembered()
     for tower in (one, same, other):
         tower(pixel_values=pictures(5))
     assert (one.seen, same.seen, other.seen) == (1, 0, 1)
 
 
-def test_a_tower_that_learns_is_run_every_time_and_gets_its_gradient() -> None:
-    tower = remembered("learning", frozen=False)
+def test_what_is_shared_counts_for_the_limit() -> None:
+    known: dict[bytes, Any] = {}
+    remembered(known)(pixel_values=pictures(1))
+    full = remembered(known, most=1)
     for _ in range(2):
-        tower(pixel_values=pictures(7)).last_hidden_state.sum().backward()
-    assert tower.seen == 2
-    assert tower.scale.grad is not None
+        full(pixel_values=pictures(1, 9))
+    assert full.seen == 2
+    assert len(known) == 1
 
 
 def test_weights_keep_their_names() -> None:
-    assert list(remembered("names").state_dict()) == ["scale"]
-
-
-def test_no_more_than_so_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    from foveal.train import remember as module
-
-    monkeypatch.setattr(module, "MOST", 2)
-    tower = remembered("few")
-    for value in (11, 12, 13, 11):
-        tower(pixel_values=pictures(value))
-    assert tower.seen == 4
-    assert len(module._KNOWN) == 2
+    assert list(remembered().state_dict()) == ["scale"]

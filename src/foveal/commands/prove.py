@@ -24,7 +24,9 @@ def options(p: argparse.ArgumentParser) -> None:
     p.add_argument("claims", metavar="CLAIM", nargs="*", help="claims (default: all); see `foveal prove --list`")
     p.add_argument("-o", "--out", type=Path, default=Path("proof"), help="where to (default: proof)")
     p.add_argument("--seeds", type=int, metavar="N", help="how many seeds (default 3)")
-    p.add_argument("--subject", metavar="SPEC", help="who is trained: small, small:FOLDER, a path or a hub id")
+    p.add_argument(
+        "--subject", metavar="SPEC", help="who is trained: small, small:weak, small:FOLDER, a path, a hub id"
+    )
     p.add_argument("--teacher", metavar="SPEC", help="who makes data where the paper has a stronger model for it")
     p.add_argument("--smoke", action="store_true", help="every stage once, as small as can be: tests the machinery")
     p.add_argument("--arms", metavar="A,B", help="only these arms of one claim, beside its base")
@@ -92,7 +94,7 @@ def _setting(args: argparse.Namespace) -> Setting:
     held = args.held if args.held is not None else sizes.held
     if seeds < 1 or held < 2:
         raise RecipeError("--seeds is a whole number from 1 up, --held from 2")
-    subject, teacher = args.subject or cast.SUBJECT, args.teacher or cast.TEACHER
+    subject, teacher = args.subject or cast.subject(), args.teacher or cast.TEACHER
     return Setting(args.out, tuple(claims), seeds, replace(sizes, held=held), subject, teacher)
 
 

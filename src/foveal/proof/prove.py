@@ -21,7 +21,7 @@ from foveal.evals.answer import Shot
 from foveal.evals.shots import load_shots
 from foveal.evals.stats import Measure
 from foveal.evals.suite import EVALUATIONS, ask_all, questions_of, scored
-from foveal.proof.cast import SUBJECT, TEACHER, Cast
+from foveal.proof.cast import TEACHER, Cast, settled, subject
 from foveal.proof.claim import FULL, Arm, Claim, Contrast, Part, Sizes, Training, Upsampled
 from foveal.proof.data import Kitchen, slug
 from foveal.record import digest
@@ -48,7 +48,7 @@ class Setting:
     claims: tuple[Claim, ...]
     seeds: int = 3
     sizes: Sizes = FULL
-    subject: str = SUBJECT
+    subject: str = field(default_factory=subject)
     teacher: str = TEACHER
 
 
@@ -157,9 +157,9 @@ class _Seed:
         self.setting, self.seed, self.cast, self.proof, self.say = setting, seed, cast, proof, say
         self.arms = arms_of(setting.claims)
         who = {"subject": setting.subject, "teacher": setting.teacher}
-        named = digest(*(self._name(w) for w in who.values()))[:8]
+        self.who = {role: settled(spec, setting.out) for role, spec in who.items()}
+        named = digest(*(self._name(w) for w in self.who.values()))[:8]
         self.folder = setting.out / f"subject-{named}" / f"seed-{seed}"
-        self.who = who
 
     def _name(self, spec: str) -> str:
         """Return the identity of the embedded model's weights: the same name may mean others tomorrow."""
@@ -172,7 +172,7 @@ class _Seed:
         for name, (arm, evaluations) in self.arms.items():
             outcome = self.proof.outcomes[-1][name] = Outcome()
             try:
-                model = self._trained(arm, kitchen, outcome) if arm.training else self.setting.subject
+                model = self._trained(arm, kitchen, outcome) if arm.training else self.who["subject"]
                 self._evaluated(arm, name, model, evaluations, held, outcome)
             except RunStopped:
                 raise
@@ -210,7 +210,7 @@ class _Seed:
     def _train(self, training: Training, rows: Path, out: Path) -> tuple[dict[str, Any], bool]:
         t = training
         job = Job(
-            t.verb, str(rows), self.setting.subject, str(out), loss=t.loss, knobs=dict(t.knobs), lora=t.lora,
+            t.verb, str(rows), self.who["subject"], str(out), loss=t.loss, knobs=dict(t.knobs), lora=t.lora,
             merge=bool(t.lora), steps=t.steps, batch=t.batch, rate=t.rate, save_every=SAVE_EVERY, seed=self.seed,
         )  # fmt: skip
         lines: list[str] = []

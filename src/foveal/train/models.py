@@ -55,7 +55,7 @@ def open_model(named: str, *, lora: int = 0, alpha: int = 0, tower: bool = False
         for weight in tower_of(opened.model).parameters():
             weight.requires_grad_(False)
     if opened.light is not None:
-        remember(tower_of(opened.model))
+        remember(tower_of(opened.model), known=_SEEN)
     if lora:
         opened.model = _adapted(opened.model, lora, alpha or 2 * lora)
     return opened
@@ -104,7 +104,11 @@ def tower_of(model: Any) -> Any:
     return tower
 
 
-def remember(tower: Any, most: int = 2 << 30) -> None:
+_SEEN: dict[bytes, Any] = {}
+"""What the embedded model's tower said: it is always the published one, so trainings of one process share it."""
+
+
+def remember(tower: Any, most: int = 2 << 30, known: dict[bytes, Any] | None = None) -> None:
     """Keep what a frozen tower says of each picture, for the next epoch, the other side, the reference.
 
     For towers that take one tensor a picture and are asked for their last hidden state alone, as the embedded model's.
@@ -112,8 +116,10 @@ def remember(tower: Any, most: int = 2 << 30) -> None:
     Args:
         tower: the frozen vision tower; its `forward` is replaced.
         most: bytes to keep at most; what comes after that is computed each time.
+        known: what the same tower said before, and where it is kept; by default this training's own.
     """
-    forward, known, size = tower.forward, dict[bytes, Any](), 0
+    known = {} if known is None else known
+    forward, size = tower.forward, sum(state.nbytes for state in known.values())
 
     def remembered(pixel_values: Any, **more: Any) -> Any:
         nonlocal size

@@ -30,8 +30,7 @@ from transformers import (
 from foveal.errors import MissingExtra, SetupError
 from foveal.models.small.decoder import read_safetensors
 from foveal.models.small.tokenizer import ASSISTANT, END, IMAGE, IMAGE_TOKENS, PAD, SYSTEM, USER
-from foveal.models.small.tower import MEAN, PATCHES, SIDE, STD, WHEEL_SHA256, WIDTH, tower_file
-from foveal.train.remember import remember
+from foveal.models.small.tower import MEAN, PATCHES, SIDE, STD, WIDTH, tower_file
 
 LIGHT = "small"
 """The folder, inside a trained model's, that `small:<folder>` opens."""
@@ -130,8 +129,7 @@ def model(folder: Path) -> InternVLForConditionalGeneration:
     made.generation_config = GenerationConfig(
         do_sample=False, max_new_tokens=128, eos_token_id=text.eos_token_id, pad_token_id=text.pad_token_id
     )
-    remember(made.eval().model.vision_tower, WHEEL_SHA256)
-    return made
+    return made.eval()
 
 
 def _tower() -> Dinov2Model:
