@@ -43,7 +43,7 @@ class Restoring(transformers.TrainerCallback):  # type: ignore[misc]
     """Takes a checkpoint's weights up the way `from_pretrained` does.
 
     transformers' Trainer reads them by the names in memory and ignores those it does not find: where a family's files
-    keep older names (Llava's do), it goes on from the weights it began with and says nothing.
+    keep older names (Llava's do), it goes on from the weights it began with, and a warning is all there is.
 
     Args:
         checkpoint: with the whole model in it, not an adapter.
