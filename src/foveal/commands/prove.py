@@ -135,6 +135,8 @@ def _show(args: argparse.Namespace, setting: Setting, proof: Proof, found: dict[
     from rich.console import Console
 
     console = Console()
+    if not console.is_terminal:  # a log breaks no lines
+        console = Console(width=200)
     for table in results.tables(found):
         console.print(table)
     stages = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in proof.seconds.items())
