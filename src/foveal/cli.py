@@ -406,7 +406,7 @@ COMMANDS: dict[str, Command] = {
     "scrapbook": (scrapbook.run, "draw scenes whose truth is known exactly", scrapbook.options),
     "eval": (evaluate.run, "ask a model questions whose answers are known: figures with intervals", evaluate.options),
     "train": (train.do, "train a model on rows: sft, dpo, kto, grpo, rloo", train.options),
-    "prove": (prove.run, "try what papers claim where the truth is known: data, training, measured change", prove.options),
+    "prove": (prove.run, "what papers claim, tried where the truth is known", prove.options),
     "serve": (_serve, "put a model behind an OpenAI-compatible server on this machine", _serve_options),
 }
 """What each command does, says of itself and takes. Those of other rooms come from `foveal.commands`."""
