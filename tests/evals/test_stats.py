@@ -36,10 +36,11 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(pictures: int, method
     assert 0.90 <= inside / 200 <= 0.99
 
 
-def test_the_difference_covers_the_truth_as_often_as_it_says() -> None:
-    rng, inside = np.random.default_rng(1), 0
+@pytest.mark.parametrize(("pictures", "questions"), [(20, 3), (60, 3), (120, 4)])
+def test_the_difference_covers_the_truth_as_often_as_it_says(pictures: int, questions: int) -> None:
+    rng, inside = np.random.default_rng(8), 0
     for _ in range(200):
-        names, one = grouped(rng, 120, 4)
+        names, one = grouped(rng, pictures, questions)
         other = [x if rng.random() < 0.8 else float(rng.random() < 0.5) for x in one]
         found = difference(accuracy(names, one), accuracy(names, other), resamples=400)
         inside += found.low <= 0.7 - (0.8 * 0.7 + 0.2 * 0.5) <= found.high

@@ -176,9 +176,9 @@ def difference(
     value, size = both.value, len(both.pictures)
     if size < 2 or math.isnan(value):
         return Difference(value, math.nan, math.nan, "none")
-    # Differences are hardly skewed and often zero: simulated, BCa covers them less well than the widened percentiles.
-    method, draws = method or "percentile", _draws(both, seed, resamples)
-    low, high = _ends(draws, value, of, size, method)
+    # Differences are often zero: on few pictures draws spread too little, and simulated intervals of them cover too seldom.
+    method, draws = method or ("jackknife" if size < FEW else "percentile"), _draws(both, seed, resamples)
+    low, high = _jackknife(value, of, size) if method == "jackknife" else _ends(draws, value, of, size, method)
     if len(draws) and not np.ptp(draws) and model.unit == "share":
         # No picture tells the two apart: as many may still differ as a proportion of none among so many allows.
         gap, method = wilson(0, size)[1], "wilson"
@@ -223,12 +223,25 @@ def _ends(draws: Array, value: float, of: Callable[[Array], Array], size: int, m
 def _widened(size: int) -> tuple[float, float]:
     """Return the quantiles of an interval that is not too narrow for so many clusters (Hesterberg 2015, 1411.5279).
 
-    The spread of draws is short by sqrt(1 - 1/n), and few clusters call for Student's t (its Cornish-Fisher expansion).
+    The spread of draws is short by sqrt(1 - 1/n), and few clusters call for Student's t.
     """
-    z, free = _NORMAL.inv_cdf((1 + LEVEL) / 2), size - 1
-    t = z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
-    below = _NORMAL.cdf(-math.sqrt(size / free) * t)
+    below = _NORMAL.cdf(-math.sqrt(size / (size - 1)) * _student(size - 1))
     return below, 1 - below
+
+
+def _student(free: int) -> float:
+    """Return Student's t for the level, by its Cornish-Fisher expansion."""
+    z = _NORMAL.inv_cdf((1 + LEVEL) / 2)
+    return z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
+
+
+def _jackknife(value: float, of: Callable[[Array], Array], size: int) -> tuple[float, float]:
+    """Return value -+ t times the standard error that leaving out each picture in turn gives (Efron and Stein 1981)."""
+    left_out = of(np.ones((size, size)) - np.eye(size))
+    known = left_out[~np.isnan(left_out)]
+    off = known - known.mean() if len(known) else known
+    half = _student(size - 1) * math.sqrt((size - 1) / size * float((off**2).sum()))
+    return value - half, value + half
 
 
 def _corrected(
