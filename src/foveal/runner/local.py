@@ -84,6 +84,7 @@ async def run_plan(
             await session.open_models()
             about = describe(plan, session.identities, calls)
             store.begin(orjson.dumps(about, default=str).decode())
+            await asyncio.to_thread(store.flush)  # a disk that is full is told before anything is paid
             write(folder / "run.json", [orjson.dumps(about, option=orjson.OPT_INDENT_2, default=str)])
             write(folder / "recipe.yaml", [as_run(plan)])
             return await _run(session, watch)
