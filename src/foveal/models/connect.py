@@ -21,7 +21,8 @@ def connect(spec: ModelSpec | str | Mapping[str, object]) -> Backend:
     """Return the backend a spec, or a shorthand, names. Nothing is opened yet.
 
     Args:
-        spec: a ModelSpec, or "small" (comes with foveal), "hf:<path or hub id>", "http(s)://...", "scripted:<file>".
+        spec: a ModelSpec, or "small" (comes with foveal), "small:weak" (an early checkpoint of it, for experiments that
+            want a model before alignment), "hf:<path or hub id>", "http(s)://...", "scripted:<file>".
 
     Raises:
         ModelSetupError: it names nobody.
@@ -32,8 +33,8 @@ def connect(spec: ModelSpec | str | Mapping[str, object]) -> Backend:
         return OpenAIBackend(spec, _encoder(spec.max_pixels))
     kind, _, rest = spec.model.partition(":")
     match kind:
-        case "small" if not rest:
-            return _small()
+        case "small" if rest in ("", "weak"):
+            return _small(weak=rest == "weak")
         case "hf" if rest:
             return _hf(spec, rest)
         case "scripted" if rest:
@@ -64,12 +65,12 @@ def _encoder(max_pixels: int | None) -> Callable[[bytes], tuple[str, bytes]]:
     return encode if max_pixels is None else partial(encode, max_pixels=max_pixels)
 
 
-def _small() -> Backend:
+def _small(weak: bool) -> Backend:
     try:
         from foveal.models.small import Small
     except ImportError as error:
         raise MissingExtra("the embedded model", "small") from error
-    backend: Backend = Small()
+    backend: Backend = Small(weak)
     return backend
 
 

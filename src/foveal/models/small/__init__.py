@@ -14,8 +14,8 @@ __all__ = ["ABOUT", "Small", "SmallVLM"]
 class Small(LocalBackend):
     """The embedded model as a Backend; it can show its tokens to `foveal serve`."""
 
-    def __init__(self) -> None:
-        self._small = SmallVLM()
+    def __init__(self, weak: bool = False) -> None:
+        self._small = SmallVLM(weak=weak)
         super().__init__(lambda: self._small)
 
     @property
