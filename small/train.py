@@ -114,7 +114,7 @@ def warm_up(net: Net, helpers: Helpers, data: Data, args: argparse.Namespace, lo
     known = torch.cat(ready)
     labels, cells, nouns = data.labels[mine], data.cells[mine], data.nouns[mine]
     parameters = [*net.projector.linear_1.parameters(), *net.projector.linear_2.parameters()]
-    parameters += [net.embed_tokens.weight, *helpers.parameters()]
+    parameters += [*([] if args.begin else [net.embed_tokens.weight]), *helpers.parameters()]
     size = 32 // args.workers
     steps = args.warm * (len(data.scenes) // args.workers // size)
     step = 0
@@ -227,7 +227,7 @@ def train(
         rate(optimizer, args.rate * min(1, (step + 1) / 60) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * done))))
         losses = learn(net, helpers, data, sheets, tokenizer, args, *next(feed))
         optimizer.zero_grad()
-        (losses["loss"] + 0.3 * losses["naming"] + 0.05 * losses["placing"] + 0.5 * losses["presence"]).backward()
+        (losses["loss"] + 0.5 * losses["naming"] + 0.05 * losses["placing"] + 0.5 * losses["presence"]).backward()
         averaged(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -264,7 +264,7 @@ def learn(
     at = weight > 0
     each = f.cross_entropy(net.logits(hidden[at]), target[at], reduction="none")
     naming, placing = helpers(net, image, data.labels[rows])
-    others = torch.randint(len(sheets.scenes), (2 * len(rows),)).tolist()
+    others = torch.randint(len(sheets.scenes), (3 * len(rows),)).tolist()
     many = net.projector(sheets.patches(others), args.drop)
     naming = naming + helpers.objects(net, many, sheets.cells[others], sheets.nouns[others])
     naming = naming + helpers.objects(net, image, data.cells[rows], data.nouns[rows])
@@ -373,7 +373,7 @@ def work(rank: int, args: argparse.Namespace) -> None:
     if not (args.out / "checkpoint.pt").exists():
         if args.begin:
             adopt(net, args.begin, tokenizer)
-        warm_up(net, helpers, Data(args.features, args.parts + args.sheets), args, log, rank)
+        warm_up(net, helpers, Data(args.features, args.parts[::2] + args.sheets), args, log, rank)
     train(net, helpers, data, Data(args.features, args.sheets), tokenizer, args, log, rank)
 
 

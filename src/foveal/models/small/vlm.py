@@ -19,7 +19,7 @@ from foveal.models.wire import Message, Reply, Request
 from foveal.record import Image
 
 ABOUT = (
-    "The embedded model is small: it knows about 100 kinds of objects in simple pictures and is often wrong about real "
+    "The embedded model is small: it knows about 130 kinds of objects in simple pictures and is often wrong about real "
     "photographs; point --model at a real one for real data."
 )
 REMEMBERED = 64
