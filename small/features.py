@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from foveal.models.small.tower import PATCHES, WIDTH, normalised, tower_file
-from foveal.scrapbook import Album, Chart, Scene, Settings, Table, Text, Thing, compose, load_album
+from foveal.scrapbook import Album, Chart, Page, Scene, Settings, Table, Text, Thing, compose, load_album
 from foveal.scrapbook.scene import GRID, Split
+from sheets import sheet
 from tower_torch import load_tower
 
 BATCH = 16
@@ -22,12 +23,12 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Part:
-    """Scenes that are drawn and encoded together: their seeds, whose looks they show, and what else."""
+    """Scenes that are drawn and encoded together: their seeds, whose looks they show, and what else (None: sheets)."""
 
     name: str
     seeds: range
     split: Split
-    settings: Settings
+    settings: Settings | None
 
 
 NO_PANELS = {"text": 0.0, "chart": 0.0, "table": 0.0}
@@ -47,6 +48,11 @@ def training(thousands: int) -> list[Part]:
     return [
         Part(f"train{k:02}", range(k * STEP, (k + 1) * STEP), "train", kinds[k % len(kinds)]) for k in range(thousands)
     ]
+
+
+def sheets(thousands: int) -> list[Part]:
+    """Return the parts of the sheets that teach the projector."""
+    return [Part(f"sheet{k:02}", range(k * STEP, (k + 1) * STEP), "train", None) for k in range(thousands)]
 
 
 HELD = [
@@ -90,7 +96,7 @@ def encode(folder: Path, part: Part, album: Album, tower: torch.nn.Module) -> No
     cells = np.empty((len(part.seeds), GRID * GRID), np.int8)
     drawn: list[Scene] = []
     for i in range(0, len(part.seeds), BATCH):
-        pages = [compose(album, seed, part.split, part.settings) for seed in part.seeds[i : i + BATCH]]
+        pages = [_page(album, seed, part) for seed in part.seeds[i : i + BATCH]]
         at = slice(i, i + len(pages))
         inputs = torch.from_numpy(np.stack([normalised(page.picture) for page in pages]))
         with torch.inference_mode():
@@ -100,6 +106,10 @@ def encode(folder: Path, part: Part, album: Album, tower: torch.nn.Module) -> No
     np.save(folder / f"{part.name}.npy", states)
     np.save(folder / f"{part.name}.cells.npy", cells)
     (folder / f"{part.name}.json").write_text(json.dumps([asdict(scene) for scene in drawn]))
+
+
+def _page(album: Album, seed: int, part: Part) -> Page:
+    return sheet(album, seed) if part.settings is None else compose(album, seed, part.split, part.settings)
 
 
 def scenes(folder: Path, name: str) -> list[Scene]:

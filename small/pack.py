@@ -22,7 +22,7 @@ SPELLED = 0.12
 DECIDING = {*"12345", "Yes", "No,"}
 DECISIVE = 4.0
 """A score, or the Yes or No before a sentence, is one token but the whole point."""
-TELLING = 2.0
+TELLING = 3.0
 """So is a noun, a number, a colour or a place beside the words around it."""
 TOLD = {*COLOURS, *NUMBERS, "left", "right", "top", "bottom", "middle", "above", "below"}
 

@@ -435,7 +435,7 @@ def proposed(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
 
 
 TAUGHT = {
-    "what": 3.0, "where": 1.5, "relation": 2.0, "side": 2.0, "count": 2.5, "color": 1.5, "size": 0.7, "list": 1.5,
+    "what": 5.0, "where": 1.5, "relation": 2.0, "side": 2.0, "count": 2.5, "color": 1.5, "size": 0.7, "list": 1.5,
     "background": 0.4, "ocr": 8.0, "chart": 2.0, "table": 1.0,
 }  # fmt: skip
 """How often each kind of question is taught where a scene has it. Few scenes have words to read."""

@@ -36,8 +36,8 @@ from pack import Batch, batch
 from tasks import lesson
 
 NOUNS = sorted({look.noun for look in looks()})
-MOST = 5
-"""Things in a scene."""
+MOST = 16
+"""Things in a scene or sheet."""
 
 
 class Data:
@@ -46,11 +46,12 @@ class Data:
     def __init__(self, folder: Path, names: list[str]) -> None:
         self.parts = [np.load(folder / f"{n}.npy", mmap_mode="r") for n in names]
         self.scenes: list[Scene] = [s for n in names for s in features.scenes(folder, n)]
-        cells = np.concatenate([np.load(folder / f"{n}.cells.npy") for n in names])
+        cells = np.concatenate([np.load(folder / f"{n}.cells.npy") for n in names]).astype(np.int64)
         number = {noun: i for i, noun in enumerate(NOUNS)}
         nouns = np.array([([number[t.noun] for t in s.things] + [0] * MOST)[:MOST] for s in self.scenes])
-        named = np.take_along_axis(nouns, np.maximum(cells, 0).astype(int), 1)
+        named = np.take_along_axis(nouns, np.maximum(cells, 0), 1)
         self.labels = torch.from_numpy(np.where(cells >= 0, named + 1, 0))
+        self.cells, self.nouns = torch.from_numpy(cells), torch.from_numpy(nouns)
         self.present = torch.zeros(len(self.scenes), len(NOUNS))
         for i, scene in enumerate(self.scenes):
             self.present[i, [number[t.noun] for t in scene.things]] = 1
@@ -86,6 +87,16 @@ class Helpers(torch.nn.Module):
         naming = f.cross_entropy(scores.flatten(0, 1), labels.flatten())
         return naming, f.cross_entropy(self.place(image).flatten(0, 1), where.flatten())
 
+    def objects(self, net: Net, image: torch.Tensor, cells: torch.Tensor, nouns: torch.Tensor) -> torch.Tensor:
+        """Return the loss of naming each thing by the mean of the image tokens it covers."""
+        inside = (cells[:, None] == torch.arange(MOST)[:, None]).float()  # (rows, things, tokens)
+        size = inside.sum(-1)
+        at = size > 0
+        mean = (inside @ image)[at] / size[at][:, None]
+        table = net.embed_tokens.weight[self.words]
+        scores = f.normalize(mean, dim=-1) @ f.normalize(table, dim=-1).T * self.sharp
+        return f.cross_entropy(scores, nouns[at])
+
     def presence(self, middle: torch.Tensor, b: Batch, present: torch.Tensor) -> torch.Tensor:
         """Return the loss of telling, at each noun of a talk that sees the picture, whether it is there."""
         noun = self.noun[torch.from_numpy(b.ids)]
@@ -96,27 +107,34 @@ class Helpers(torch.nn.Module):
 
 def warm_up(net: Net, helpers: Helpers, data: Data, args: argparse.Namespace, log: Log | None, rank: int) -> None:
     """Teach the projector alone to name its tokens: cheap, and the decoder's words come to mean something to it."""
-    parameters = [*net.projector.parameters(), net.embed_tokens.weight, *helpers.parameters()]
+    with torch.no_grad():
+        net.projector.learn_spread(data.patches(list(range(0, len(data.scenes), 5))).flatten(0, 1)[::7])
+        mine = list(range(len(data.scenes)))[rank :: args.workers]
+        ready = [net.projector.whitened(data.patches(mine[i : i + 200])).half() for i in range(0, len(mine), 200)]
+    known = torch.cat(ready)
+    labels, cells, nouns = data.labels[mine], data.cells[mine], data.nouns[mine]
+    parameters = [*net.projector.linear_1.parameters(), *net.projector.linear_2.parameters()]
+    parameters += [*([] if args.begin else [net.embed_tokens.weight]), *helpers.parameters()]
     size = 32 // args.workers
     steps = args.warm * (len(data.scenes) // args.workers // size)
     step = 0
     optimizer = torch.optim.AdamW(parameters, 1e-3, weight_decay=0.05)
     for epoch in range(args.warm):
-        order = random.Random(epoch).sample(range(len(data.scenes)), len(data.scenes))[rank :: args.workers]
         total = 0.0
-        for i in range(0, len(order) - size + 1, size):
-            rate(optimizer, 2e-3 * min(1, step / 100) * (1 - 0.9 * step / steps))
-            rows = order[i : i + size]
-            image = net.projector(net.blurred(data.patches(rows), args.drop))
-            naming, placing = helpers(net, image, data.labels[rows])
+        for at in torch.randperm(len(mine))[: steps // args.warm * size].split(size):
+            rate(optimizer, 2e-3 * min(1, (step + 1) / 100) * (1 - 0.97 * step / steps))
+            seen = f.dropout(known[at].float(), args.drop, training=True)
+            image = net.projector.linear_2(f.gelu(net.projector.linear_1(seen)))
+            naming, placing = helpers(net, image, labels[at])
+            things = helpers.objects(net, image, cells[at], nouns[at])
             optimizer.zero_grad()
-            (naming + 0.2 * placing).backward()
+            (naming + things + 0.1 * placing).backward()
             averaged(parameters)
             optimizer.step()
-            total += float(naming.detach())
+            total += float(things.detach())
             step += 1
         if log is not None:
-            log.write(phase="projector", epoch=epoch, naming=total * size / len(order))
+            log.write(phase="projector", epoch=epoch, things=total * args.warm / steps)
 
 
 def rate(optimizer: torch.optim.Optimizer, value: float) -> None:
@@ -189,10 +207,17 @@ def batches(
 
 
 def train(
-    net: Net, helpers: Helpers, data: Data, tokenizer: Tokenizer, args: argparse.Namespace, log: Log | None, rank: int
+    net: Net,
+    helpers: Helpers,
+    data: Data,
+    sheets: Data,
+    tokenizer: Tokenizer,
+    args: argparse.Namespace,
+    log: Log | None,
+    rank: int,
 ) -> None:
     """Train everything on the lessons; the rate falls along a cosine to the last step."""
-    parameters = [*net.parameters(), *helpers.parameters()]
+    parameters = [p for p in (*net.parameters(), *helpers.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, args.rate, betas=(0.9, 0.95), weight_decay=0.05)
     first = load(net, helpers, optimizer, args.out / "checkpoint.pt")
     seen = dict.fromkeys(("loss", "naming", "presence"), 0.0)
@@ -200,9 +225,9 @@ def train(
     for step in range(first, args.steps):
         done = step / args.steps
         rate(optimizer, args.rate * min(1, (step + 1) / 60) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * done))))
-        losses = learn(net, helpers, data, tokenizer, args, *next(feed))
+        losses = learn(net, helpers, data, sheets, tokenizer, args, *next(feed))
         optimizer.zero_grad()
-        (losses["loss"] + 0.6 * losses["naming"] + 0.05 * losses["placing"] + 0.5 * losses["presence"]).backward()
+        (losses["loss"] + 0.5 * losses["naming"] + 0.05 * losses["placing"] + 0.5 * losses["presence"]).backward()
         averaged(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -220,10 +245,17 @@ def train(
 
 
 def learn(
-    net: Net, helpers: Helpers, data: Data, tokenizer: Tokenizer, args: argparse.Namespace, rows: list[int], b: Batch
+    net: Net,
+    helpers: Helpers,
+    data: Data,
+    sheets: Data,
+    tokenizer: Tokenizer,
+    args: argparse.Namespace,
+    rows: list[int],
+    b: Batch,
 ) -> dict[str, torch.Tensor]:
     """Return the losses of a batch."""
-    image = net.projector(net.blurred(data.patches(rows), args.drop))
+    image = net.projector(data.patches(rows), args.drop)
     ids, weight = torch.from_numpy(b.ids), torch.from_numpy(b.weight)
     only = (weight > 0).float().topk(int((weight > 0).sum(1).max()), 1).indices  # what is learned, evened out by row
     where = ids == tokenizer.ids[IMAGE]
@@ -232,6 +264,10 @@ def learn(
     at = weight > 0
     each = f.cross_entropy(net.logits(hidden[at]), target[at], reduction="none")
     naming, placing = helpers(net, image, data.labels[rows])
+    others = torch.randint(len(sheets.scenes), (3 * len(rows),)).tolist()
+    many = net.projector(sheets.patches(others), args.drop)
+    naming = naming + helpers.objects(net, many, sheets.cells[others], sheets.nouns[others])
+    naming = naming + helpers.objects(net, image, data.cells[rows], data.nouns[rows])
     presence = helpers.presence(middle, b, data.present[rows])
     loss = (each * weight[at]).sum() / weight[at].sum()
     return {"loss": loss, "naming": naming, "placing": placing, "presence": presence}
@@ -266,12 +302,15 @@ def adopt(net: Net, folder: Path, tokenizer: Tokenizer) -> None:
         pieces = pieces or before.encode(tokenizer.decode([i]))
         if pieces:
             table[i] = old[pieces].mean(0)
-    net.load_state_dict(weights | {"embed_tokens.weight": table})
+    net.load_state_dict(weights | {"embed_tokens.weight": table}, strict=False)  # whitening is found anew
 
 
 def write(net: Net, path: Path) -> None:
     """Write the weights as bf16 safetensors."""
-    state = {name: p.detach().to(torch.bfloat16).contiguous() for name, p in net.state_dict().items()}
+    first = {f"projector.{name}": w for name, w in net.projector.folded().items()}
+    state = {n: w for n, w in net.state_dict().items() if not n.startswith("projector.")} | first
+    whole = "projector.linear_1.bias"
+    state = {n: w.detach().to(torch.float32 if n == whole else torch.bfloat16).contiguous() for n, w in state.items()}
     save_file(state, str(path / "model.safetensors"), metadata={"shape": json.dumps(net.shape.as_dict())})
 
 
@@ -290,10 +329,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--features", type=Path)
     parser.add_argument("--thousands", type=int, default=24, help="training scenes")
+    parser.add_argument("--sheets", type=int, default=6, help="thousands of them")
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--size", type=int, default=24, help="scenes of a step")
     parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--drop", type=float, default=0.1, help="share of feature values that are blanked")
+    parser.add_argument("--drop", type=float, default=0.1, help="share of the features that is blanked")
     parser.add_argument("--warm", type=int, default=6, help="epochs of the projector alone")
     parser.add_argument("--keep", type=int, nargs="*", default=[250], help="steps whose weights are kept")
     parser.add_argument("--begin", type=Path, help="begin with the weights of an earlier folder")
@@ -301,7 +341,9 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     args.features = args.features or args.out / "features"
-    features.encode_all(args.features, [*features.training(args.thousands), *features.HELD])
+    drawn = [*features.training(args.thousands), *features.sheets(args.sheets), *features.HELD]
+    features.encode_all(args.features, drawn)
+    args.sheets = [part.name for part in features.sheets(args.sheets)]
     args.parts = [part.name for part in features.training(args.thousands)]
     make_tokenizer(args.out, [s for name in args.parts[:4] for s in features.scenes(args.features, name)])
     if args.workers == 1:
@@ -331,8 +373,8 @@ def work(rank: int, args: argparse.Namespace) -> None:
     if not (args.out / "checkpoint.pt").exists():
         if args.begin:
             adopt(net, args.begin, tokenizer)
-        warm_up(net, helpers, data, args, log, rank)
-    train(net, helpers, data, tokenizer, args, log, rank)
+        warm_up(net, helpers, Data(args.features, args.parts[::2] + args.sheets), args, log, rank)
+    train(net, helpers, data, Data(args.features, args.sheets), tokenizer, args, log, rank)
 
 
 if __name__ == "__main__":

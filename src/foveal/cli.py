@@ -276,7 +276,7 @@ def _banner(plan: Plan, source: Source, folder: Path) -> None:
         f"{role} = {' '.join([spec.model, *map(_host, spec.urls)]).strip()}" for role, spec in specs.items()
     )
     print(f"foveal {plan.recipe.name}: {source.describe()} -> {folder}\nmodels: {who}")
-    if any(spec.model == "small" for spec in specs.values()):
+    if any(spec.model in ("small", "small:weak") for spec in specs.values()):
         print(SMALL_NOTE)
     if any(spec.model.startswith("oracle:") for spec in specs.values()):
         print(ORACLE_NOTE)

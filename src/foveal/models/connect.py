@@ -21,8 +21,9 @@ def connect(spec: ModelSpec | str | Mapping[str, object]) -> Backend:
     """Return the backend a spec, or a shorthand, names. Nothing is opened yet.
 
     Args:
-        spec: a ModelSpec, or "small" (comes with foveal), "small:<folder>" (trained further by `foveal train`),
-            "hf:<path or hub id>", "http(s)://...", "scripted:<file>", "oracle:<folder of scenes>".
+        spec: a ModelSpec, or "small" (comes with foveal), "small:weak" (an early checkpoint of it, for experiments that
+            want a model before alignment), "small:<folder>" (trained further by `foveal train`), "hf:<path or hub id>",
+            "http(s)://...", "scripted:<file>", "oracle:<folder of scenes>".
 
     Raises:
         ModelSetupError: it names nobody.
@@ -83,7 +84,7 @@ def _small(folder: str) -> Backend:
         from foveal.models.small import Small
     except ImportError as error:
         raise MissingExtra("the embedded model", "small") from error
-    backend: Backend = Small(Path(folder) if folder else None)
+    backend: Backend = Small(weak=True) if folder == "weak" else Small(Path(folder) if folder else None)
     return backend
 
 

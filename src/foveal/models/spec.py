@@ -70,7 +70,7 @@ class ModelSpec(BaseModel):
     @property
     def is_small(self) -> bool:
         """Whether this is the model that comes with foveal."""
-        return self.model == "small" and not self.urls
+        return self.model in ("small", "small:weak") and not self.urls
 
     def describe(self) -> str:
         """Return who and where in a few words, without what a URL may hold of secrets."""

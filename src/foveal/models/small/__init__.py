@@ -31,14 +31,15 @@ class Small(LocalBackend):
 
     Args:
         folder: other weights than the packaged ones: what `foveal train` wrote, or its `small` folder.
+        weak: the packaged early checkpoint, which stands for a model before alignment.
 
     Raises:
         ModelSetupError: there are none in that folder.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, weak: bool = False) -> None:
         try:
-            self._small = SmallVLM(None if folder is None else weights_in(folder))
+            self._small = SmallVLM(None if folder is None else weights_in(folder), weak=weak)
         except KeyError as error:  # weights, but of another model: without the note of their shape
             raise ModelSetupError(f"{folder} holds weights of another model than the embedded one") from error
         super().__init__(lambda: self._small)

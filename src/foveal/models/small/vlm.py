@@ -19,7 +19,7 @@ from foveal.models.wire import Message, Reply, Request
 from foveal.record import Image
 
 ABOUT = (
-    "The embedded model is small: it knows about 100 kinds of objects in simple pictures and is often wrong about real "
+    "The embedded model is small: it knows about 130 kinds of objects in simple pictures and is often wrong about real "
     "photographs; point --model at a real one for real data."
 )
 REMEMBERED = 64
@@ -49,12 +49,23 @@ class Turn:
 class SmallVLM:
     """The embedded model. Not thread-safe: one thread calls it, as `LocalBackend` does."""
 
-    def __init__(self, weights: Path | None = None, threads: int = 0, tower: Tower | None = None) -> None:
+    def __init__(
+        self, weights: Path | None = None, threads: int = 0, tower: Tower | None = None, weak: bool = False
+    ) -> None:
+        """Read the weights.
+
+        Args:
+            weights: a folder with `model.safetensors` and `tokenizer.json`; None for those that come with foveal.
+            threads: of the tower; 0 leaves the number to onnxruntime.
+            tower: stands in for the tower.
+            weak: read `weak.safetensors`, an early checkpoint of the same training, instead.
+        """
         folder = weights or Path(str(resources.files("foveal.models.small")))
+        file = folder / ("weak.safetensors" if weak else "model.safetensors")
         self.tokenizer = Tokenizer(folder / "tokenizer.json")
-        self.decoder = Decoder(folder / "model.safetensors")
-        digest = hashlib.sha256((folder / "model.safetensors").read_bytes() + (folder / "tokenizer.json").read_bytes())
-        self.identity = f"foveal-small@{digest.hexdigest()[:12]}"
+        self.decoder = Decoder(file)
+        digest = hashlib.sha256(file.read_bytes() + (folder / "tokenizer.json").read_bytes())
+        self.identity = f"foveal-small{'-weak' if weak else ''}@{digest.hexdigest()[:12]}"
         self._threads = threads
         self._tower = tower
         self._prefixes: OrderedDict[str, Memory] = OrderedDict()
