@@ -176,7 +176,7 @@ def difference(
     value, size = both.value, len(both.pictures)
     if size < 2 or math.isnan(value):
         return Difference(value, math.nan, math.nan, "none")
-    # Differences are often zero: on few pictures draws spread too little, and simulated intervals of them cover too seldom.
+    # Differences are often zero: draws of few pictures spread too little, and intervals of them cover too seldom.
     method, draws = method or ("jackknife" if size < FEW else "percentile"), _draws(both, seed, resamples)
     low, high = _jackknife(value, of, size) if method == "jackknife" else _ends(draws, value, of, size, method)
     if len(draws) and not np.ptp(draws) and model.unit == "share":
