@@ -170,8 +170,11 @@ def kill_and_continue(load: Load, images: Path, folder: Path, rng: random.Random
     """Kill -9 a run at a random moment and run the same command again.
 
     Returns:
-        Calls answered before the kill and asked again; the most requests under way at once until then (at the kill some
-        are with the server, some answered and not yet remembered); what the whole came to.
+        Calls that the server answered, before the kill or after it, and that were asked again; the most
+        requests the client had under way at once until the kill, counted at the server as connections that were open
+        at once and had carried a request, for the client sends one request at a time on each and opens another only
+        when all are in use (so a request whose answer lies unread in a socket is under way, one whose answer was read
+        is not); what the whole came to.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -183,8 +186,7 @@ def kill_and_continue(load: Load, images: Path, folder: Path, rng: random.Random
             time.sleep(rng.uniform(0.001, 0.02))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        counted = stats(port)
-        in_flight = counted["max_busy"] + counted["max_queue"]
+        in_flight = stats(port)["max_connections"]
         time.sleep(2 * load.latency)  # the server ends what was under way
         began = time.monotonic()
         found = wait(launch(command, folder / "log.txt"), began)

@@ -62,6 +62,7 @@ class Server:
         self.opt = opt
         self.wall = time.time() - time.monotonic()
         self.busy = self.max_busy = self.max_queue = 0
+        self.asking = self.max_asking = 0  # connections that have carried a chat request
         self.waiting: deque[Job] = deque()
         self.log: list[Entry] = []
         self.attempts: Counter[str] = Counter()
@@ -119,6 +120,7 @@ class Server:
             "repeated_ok": sum(good.values()) - len(good),
             "max_busy": self.max_busy,
             "max_queue": self.max_queue,
+            "max_connections": self.max_asking,
             "first_request": self.wall + began,
             "first_answer": None if first is None else self.wall + first,
             "last_done": self.wall + max((e.done for e in done if e.done is not None), default=0.0),
@@ -163,13 +165,14 @@ class Conn(asyncio.Protocol):
         self.server = server
         self.chunks: list[bytes] = []
         self.have = self.need = self.off = 0
-        self.dead = False
+        self.dead = self.asks = False
 
     def connection_made(self, transport: Any) -> None:
         self.transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.dead = True
+        self.server.asking -= self.asks
 
     def data_received(self, data: bytes) -> None:
         self.chunks.append(data)
@@ -211,6 +214,10 @@ class Conn(asyncio.Protocol):
 
     def chat(self, body: bytes) -> None:
         server, arrived = self.server, time.monotonic()
+        if not self.asks:
+            self.asks = True
+            server.asking += 1
+            server.max_asking = max(server.max_asking, server.asking)
         text, digests = read_request(body)
         key = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
         step, content = answer(text, digests)

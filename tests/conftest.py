@@ -1,4 +1,4 @@
-"""Fixtures: small pictures made on the spot, and scripted models for Oasis."""
+"""Fixtures: small pictures made on the spot, and scripted models for every method."""
 
 from __future__ import annotations
 
@@ -61,3 +61,17 @@ def oasis_answers(request: Request) -> str:
 def oasis_model() -> Scripted:
     """Return a scripted model that can play both of Oasis's roles."""
     return Scripted(oasis_answers)
+
+
+def any_answers(request: Request) -> str:
+    """Answer any method's prompts: words, choices and scores as for Oasis; what is said of a picture depends on it."""
+    said = oasis_answers(request)
+    seen = "".join(p.digest[:4] for m in request.messages for p in m.parts if not isinstance(p, str))
+    free = not (request.open_turn or request.choices or request.schema or said.startswith("{"))
+    return f"{said} with {seen}" if free and seen else said
+
+
+@pytest.fixture
+def any_model() -> Scripted:
+    """Return a scripted model that can play every role of every method."""
+    return Scripted(any_answers)

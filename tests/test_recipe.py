@@ -286,3 +286,21 @@ def test_a_recipes_own_file_lies_beside_it(mine: str, pictures: Pictures, tmp_pa
     run = foveal.run(tmp_path / "r.yaml", pictures(2), out=tmp_path / "out", note="z", knobs=["one.count=3"])
     assert questions(tmp_path / "out") == ["qz", "qz"]
     assert run.state == "finished"
+
+
+def test_a_helper_beside_a_step_is_part_of_what_it_is(tmp_path: Path, pictures: Pictures) -> None:
+    (tmp_path / "words_of_mine.py").write_text('QUESTION = "what?"')
+    (tmp_path / "helped.py").write_text(
+        "from foveal import Chat, Record\n"
+        "async def helped(image: Record, *, times: int = 1) -> Record:\n"
+        "    import words_of_mine\n"
+        "    return image.make(Chat([('user', words_of_mine.QUESTION * times), ('assistant', 'a')]))\n"
+    )
+    step = find_step(f"{tmp_path / 'helped.py'}:helped")
+    before = step.digest()
+    run = foveal.run(f"{tmp_path / 'helped.py'}:helped", pictures(1), out=tmp_path / "out")
+    assert [record.body.question for record in run.records()] == ["what?"]
+    (tmp_path / "unrelated.py").write_text("")
+    assert step.digest() == before
+    (tmp_path / "words_of_mine.py").write_text('QUESTION = "why?"')
+    assert step.digest() != before

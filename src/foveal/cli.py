@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from foveal import __version__
+from foveal.commands import evaluate, perturb, prove, scrapbook, train
 from foveal.errors import DiskFull, FovealError, RecipeError, RunStopped, nearest
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ STOPPED, BAD_SETUP, ALL_FAILED = 3, 2, 1
 SMALL_NOTE = (
     "The embedded model knows a few dozen kinds of objects in simple scenes; on other pictures its data is only good "
     "for trying things out. Name your own with --model URL."
+)
+ORACLE_NOTE = (
+    "The oracle answers from the truth of scenes: it measures a method and is no model. Every row is tagged with the "
+    "roles it played."
 )
 
 
@@ -137,7 +142,8 @@ def _export_options(p: argparse.ArgumentParser) -> None:
         "--to",
         required=True,
         metavar="A,B",
-        help="llava, sharegpt, ms-swift, trl, trl-completion, openai, webdataset, hf",
+        help="llava, sharegpt, ms-swift, ms-swift-kto, ms-swift-grpo, trl, trl-completion, trl-kto, trl-grpo, openai, "
+        "webdataset, hf",
     )
     p.add_argument("-o", "--out", type=Path, help="where to (default: export/ in the run folder)")
 
@@ -272,6 +278,8 @@ def _banner(plan: Plan, source: Source, folder: Path) -> None:
     print(f"foveal {plan.recipe.name}: {source.describe()} -> {folder}\nmodels: {who}")
     if any(spec.model in ("small", "small:weak") for spec in specs.values()):
         print(SMALL_NOTE)
+    if any(spec.model.startswith("oracle:") for spec in specs.values()):
+        print(ORACLE_NOTE)
 
 
 def _host(url: str) -> str:
@@ -360,8 +368,9 @@ def _tell_rows(folder: Path, most: int = 3) -> None:
         question, answer = (getattr(record.body, side, "") for side in ("question", "answer"))
         source = Path(str(record.tags.get("source", record.id[:12]))).name
         if question:
-            said = answer or getattr(record.body, "chosen", "")
-            print(f"{clip(source, 40)}: {clip(question, 70)}  ->  {clip(said, 70)}")
+            chosen, rejected = (getattr(record.body, side, "") for side in ("chosen", "rejected"))
+            said = f"{clip(chosen, 50)}  not  {clip(rejected, 50)}" if chosen else clip(answer, 70)
+            print(f"{clip(source, 40)}: {clip(question, 70)}  ->  {said}")
 
 
 def _tell_export(exported: Exported) -> None:
@@ -393,6 +402,11 @@ COMMANDS: dict[str, Command] = {
     "show": (_show, "what a run came to; one record with its history", _show_options),
     "export": (_export, "write a run's rows for a trainer", _export_options),
     "methods": (_methods, "what exists: kinds, roles, knobs, papers", _methods_options),
+    "perturb": (perturb.run, "a contact sheet of what can be done to a picture", perturb.options),
+    "scrapbook": (scrapbook.run, "draw scenes whose truth is known exactly", scrapbook.options),
+    "eval": (evaluate.run, "ask a model questions whose answers are known: figures with intervals", evaluate.options),
+    "train": (train.do, "train a model on rows: sft, dpo, kto, grpo, rloo", train.options),
+    "prove": (prove.run, "what papers claim, tried where the truth is known", prove.options),
     "serve": (_serve, "put a model behind an OpenAI-compatible server on this machine", _serve_options),
 }
 """What each command does, says of itself and takes. Those of other rooms come from `foveal.commands`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -20,15 +20,20 @@ _jinja = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, 
 
 
 class Prompt(str):
-    """A rendered prompt that knows its file's name ("oasis/kind")."""
+    """A rendered prompt that knows its file's name ("oasis/kind") and what it was rendered with.
 
-    __slots__ = ("name",)
+    Neither is part of a call's key: what a model is asked are the words.
+    """
+
+    __slots__ = ("name", "values")
     name: str
+    values: Mapping[str, Any]
 
-    def __new__(cls, text: str, name: str = "") -> Prompt:
+    def __new__(cls, text: str, name: str = "", values: Mapping[str, Any] | None = None) -> Prompt:
         """Make a prompt of a text."""
         self = super().__new__(cls, text)
         self.name = name
+        self.values = values or {}
         return self
 
 
@@ -90,7 +95,7 @@ class Prompts:
             text = _template(self.text(name)).render(**values)
         except jinja2.TemplateError as error:
             raise RecipeError(f"prompt {self.path(name)}: {error}") from error
-        return Prompt(text.strip(), f"{self.method}/{name}")
+        return Prompt(text.strip(), f"{self.method}/{name}", values)
 
     def __getattr__(self, name: str) -> Any:
         """Return the renderer of one prompt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import inspect
@@ -10,7 +11,7 @@ import re
 import sys
 import typing
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -29,10 +30,13 @@ from foveal.models.model import Model
 from foveal.models.wire import Backend
 from foveal.prompts import Prompts
 from foveal.record import Chat, Item, Pair, Record, digest
+from foveal.steps import pairs as pair_steps
 from foveal.steps import table as table_steps
 from foveal.store import Budget
 
 KINDS: Mapping[type, str] = {Chat: "chat", Pair: "pair", Item: "item"}
+SHARED = Path(table_steps.__file__).parent
+"""The folder of the verbs that methods share."""
 
 
 # --- steps ---------------------------------------------------------------------------------------------------------
@@ -123,9 +127,9 @@ class Step:
         return Path(inspect.getsourcefile(self.call) or ".").parent
 
     def digest(self) -> str:
-        """Return a digest of its code, its prompts as they would be used now, and foveal's version."""
-        code = Path(inspect.getsourcefile(self.call) or "").read_bytes()
-        return digest(code, orjson.dumps(self.prompts.digests() if self.prompts else {}), __version__)
+        """Return a digest of its code and its helpers', its prompts as they would be used now, and foveal's version."""
+        code = [path.read_bytes() for path in _sources(Path(inspect.getsourcefile(self.call) or ""))]
+        return digest(*code, orjson.dumps(self.prompts.digests() if self.prompts else {}), __version__)
 
     def bind(self, knobs: Mapping[str, Any]) -> dict[str, Any]:
         """Check knobs against the signature.
@@ -137,6 +141,39 @@ class Step:
             if name not in self.knobs:
                 raise RecipeError(f"{self.name} has no knob {name!r}{nearest(name, self.knobs)}")
         return {name: self.knobs[name].check(value, self.name) for name, value in knobs.items()}
+
+
+def _sources(file: Path) -> list[Path]:
+    """Return a step's file and the files it is made from: modules beside it or below, and the verbs methods share."""
+    found, left = [file], [file]
+    while left:
+        for path in _imported(left.pop()):
+            if (
+                path not in found
+                and path.name != "__init__.py"
+                and any(map(path.is_relative_to, (file.parent, SHARED)))
+            ):
+                found.append(path)
+                left.append(path)
+    return [file, *sorted(found[1:])]
+
+
+def _imported(file: Path) -> Iterator[Path]:
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        match node:
+            case ast.Import(names=names):
+                modules = [n.name for n in names]
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                modules = [module, *(f"{module}.{n.name}" for n in names)]
+            case _:
+                continue
+        for name in modules:
+            if "." in name and name.partition(".")[0] not in sys.modules:
+                continue  # to look inside a package is to import it
+            with suppress(ImportError, ValueError):
+                spec = importlib.util.find_spec(name)
+                if spec is not None and spec.has_location and spec.origin:
+                    yield Path(spec.origin)
 
 
 def all_methods() -> dict[str, Step]:
@@ -151,7 +188,7 @@ def _method(name: str) -> Step:
 
 
 def _tables() -> dict[str, Step]:
-    functions = inspect.getmembers(table_steps, inspect.isfunction)
+    functions = [f for room in (table_steps, pair_steps) for f in inspect.getmembers(room, inspect.isfunction)]
     return {
         name: Step(name, "table", f)
         for name, f in functions
@@ -188,6 +225,8 @@ def _own(name: str, beside: Path | None) -> Step:
         raise RecipeError(f"step {name!r}: no file {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    if (folder := str(path.parent)) not in sys.path:
+        sys.path.append(folder)  # as for a script: its helpers lie beside it
     try:
         spec.loader.exec_module(module)
     except Exception as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias, TypeVar, overload
 
 import orjson
+import pybase64
 
 from foveal.errors import Dropped, ImageError
 
@@ -82,7 +82,7 @@ class Image:
         """
         if self._url is None:
             mime, data = encode(self.data())
-            self._url = b"data:" + mime.encode() + b";base64," + base64.b64encode(data)
+            self._url = b"data:%b;base64,%b" % (mime.encode(), pybase64.b64encode(data))
         return self._url
 
     @property

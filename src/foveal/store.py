@@ -1,7 +1,8 @@
 """What was paid for: calls, records and what became of them, in SQLite (WAL); and the meter that counts the cost.
 
-One process writes a store at a time. Writes go through one thread that groups them into transactions; a call is durable
-before its answer reaches the method, and a record's children and its status are one transaction.
+One process writes a store at a time. A call is in the journal, hence durable, before its answer reaches the method; to
+the tables everything goes through one thread, many rows to a transaction. A record's children and its status are always
+in one. What of them a kill takes away is made again from the calls, for nothing.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import queue
 import sqlite3
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
 import orjson
 
+from foveal import journal
 from foveal.errors import BudgetSpent, DiskFull, RunStopped, StoreError
 from foveal.record import Image, Record, body_to_json
 
@@ -106,6 +108,9 @@ def connect(path: Path, read_only: bool = False) -> sqlite3.Connection:
             f"cannot open {path}: {error}; the folder must be writable, on a local disk, and with room left"
         ) from error
     if read_only:
+        if journal.left_in(path.parent):
+            with suppress(StoreError), closing(_lock(path.parent / "lock")):  # refused: its writer lives, and will
+                _fold(db, path.parent)
         db.execute("PRAGMA query_only=1")
     return db
 
@@ -130,67 +135,103 @@ def _lock(path: Path) -> IO[str]:
 
 Statement: TypeAlias = tuple[str, Sequence[Any]]
 Statements: TypeAlias = Sequence[Statement]
-_Write: TypeAlias = tuple[Statements, asyncio.Future[None] | threading.Event | None]
+
+_GROUP = 0.05
+"""Seconds that writes wait for company. Nobody waits for them, and every time the thread wakes it takes the interpreter
+from the event loop for a while, which costs a busy loop more than the writing itself."""
+_MOST_WAITING = 20_000
+"""Writes that may wait before records have to."""
 
 
-_GROUP = 0.003
-"""Seconds to wait for company before a transaction: little beside a model's answer time, and fewer transactions."""
+class _Write(NamedTuple):
+    """Statements that belong together; who is to hear that they are written; a journal that may go then."""
+
+    statements: Statements
+    done: threading.Event | None = None
+    spent: Path | None = None
 
 
 class _Writer(threading.Thread):
-    """The one thread that writes; what waits while a transaction is being written goes into the next one together."""
+    """The one thread that writes: what came in a while goes into one transaction."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         super().__init__(name="foveal-store", daemon=True)
         self.db = db
-        self.queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self.broken: Exception | None = None
+        self.given = self.written = 0
+        self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._hurry = threading.Event()
         self.start()
 
+    def put(self, write: _Write) -> None:
+        """Write this soon.
+
+        Raises:
+            DiskFull: an earlier write has failed.
+        """
+        if self.broken:
+            raise self.broken
+        self.given += 1
+        self._queue.put(write)
+
+    def flush(self) -> None:
+        """Wait until everything put so far is written.
+
+        Raises:
+            DiskFull: it cannot be written.
+        """
+        done = threading.Event()
+        self.put(_Write((), done))
+        self._hurry.set()
+        done.wait()
+        if self.broken:
+            raise self.broken
+
+    def end(self) -> None:
+        """Write what is left and stop."""
+        self._queue.put(None)
+        self._hurry.set()
+        self.join()
+        self.db.close()
+
     def run(self) -> None:
-        while (first := self.queue.get()) is not None:
+        while (first := self._queue.get()) is not None:
+            self._hurry.wait(_GROUP)
+            self._hurry.clear()
             batch, last = self._drain(first)
-            error = self.broken or self._commit(batch)
-            self._answer(batch, error)
+            if not self.broken:
+                self._commit(batch)
+            self.written += len(batch)
+            for write in batch:
+                self._settle(write)
             if last:
                 return
 
     def _drain(self, first: _Write) -> tuple[list[_Write], bool]:
         batch = [first]
-        time.sleep(_GROUP)
-        while len(batch) < 512:
-            try:
-                following = self.queue.get_nowait()
-            except queue.Empty:
-                return batch, False
-            if following is None:
-                return batch, True
-            batch.append(following)
+        with suppress(queue.Empty):
+            while len(batch) < 4096:
+                if (following := self._queue.get_nowait()) is None:
+                    return batch, True
+                batch.append(following)
         return batch, False
 
-    def _commit(self, batch: list[_Write]) -> Exception | None:
+    def _commit(self, batch: list[_Write]) -> None:
         try:
             self.db.execute("BEGIN IMMEDIATE")
-            for sql, rows in _in_bulk(statement for statements, _ in batch for statement in statements):
+            for sql, rows in _in_bulk(statement for write in batch for statement in write.statements):
                 self.db.execute(sql, rows)
             self.db.execute("COMMIT")
-        except Exception as error:  # whatever it is: those who wait must hear of it
+        except Exception as error:  # whatever it is: those who write must hear of it
             self.broken = DiskFull(f"the store cannot be written ({error}); make room, then run the same command again")
             if self.db.in_transaction:
                 self.db.execute("ROLLBACK")
-            return self.broken
-        return None
 
-    @staticmethod
-    def _answer(batch: list[_Write], error: Exception | None) -> None:
-        waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-        for _, waits in batch:
-            if isinstance(waits, asyncio.Future):
-                waiting.setdefault(waits.get_loop(), []).append(waits)
-            elif waits is not None:
-                waits.set()
-        for loop, futures in waiting.items():
-            loop.call_soon_threadsafe(_resolve, futures, error)
+    def _settle(self, write: _Write) -> None:
+        if write.done is not None:
+            write.done.set()
+        if write.spent is not None and not self.broken:
+            write.spent.unlink()
 
 
 def _in_bulk(statements: Iterable[Statement]) -> Iterator[Statement]:
@@ -216,12 +257,6 @@ def _in_bulk(statements: Iterable[Statement]) -> Iterator[Statement]:
 def _many(sql: str, rows: Sequence[Sequence[Any]]) -> Statement:
     more = f",{sql[sql.rindex('(') :]}" * (len(rows) - 1)
     return sql + more, [value for row in rows for value in row]
-
-
-def _resolve(futures: list[asyncio.Future[None]], error: Exception | None) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_exception(error) if error else future.set_result(None)
 
 
 # --- the store -----------------------------------------------------------------------------------------------------
@@ -265,6 +300,22 @@ _BULK = 32
 """Rows of one statement at most; each number of rows is a statement of its own for SQLite to prepare."""
 
 
+def _fold(db: sqlite3.Connection, folder: Path) -> None:
+    """Move what a killed process left in its journals into the table of calls; the caller holds the folder's lock.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    try:
+        for path in journal.left_in(folder):
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(_CALL, ((record, bytes.fromhex(key), *rest) for record, key, *rest in journal.read(path)))
+            db.execute("COMMIT")
+            path.unlink()
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"cannot write {folder}: {error}; make room, then run the same command again") from error
+
+
 class Store:
     """A run's memory, open for writing by this process alone.
 
@@ -287,10 +338,10 @@ class Store:
             for place in (folder, shared):
                 if place is not None:
                     opening.enter_context(_lock(place / "lock"))
-            self._db = connect(folder / "store.db")
             self._read = connect(folder / "store.db")
-            self._writer = _Writer(self._db)
-            self._paid = _Paid(self._read, self._writer) if shared is None else _open_paid(shared)
+            _fold(self._read, folder)
+            self._writer = _Writer(connect(folder / "store.db"))
+            self._paid = _Paid(folder, self._read, self._writer) if shared is None else _open_paid(shared)
             self._locks = opening.pop_all()
         self.claimed: set[int] = set()
         self.new: bool = not self._read.execute("SELECT EXISTS (SELECT 1 FROM units)").fetchone()[0]
@@ -307,9 +358,13 @@ class Store:
         """Whether no call was remembered when the store was opened."""
         return self._paid.new
 
-    async def remember(self, call: Call) -> None:
-        """Write one call; when this returns it survives the process."""
-        await self._paid.remember(call)
+    def remember(self, call: Call) -> None:
+        """Write one call; when this returns it survives the process.
+
+        Raises:
+            DiskFull: it cannot be written.
+        """
+        self._paid.remember(call)
 
     # what became of records
 
@@ -379,7 +434,8 @@ class Store:
             try:
                 if not path.is_file():
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    partial = path.with_suffix(".part")
+                    # Several records may make the same picture at once (a blank one, say).
+                    partial = path.with_suffix(f".{threading.get_ident()}.part")
                     partial.write_bytes(image.data())
                     partial.replace(path)
             except OSError as error:
@@ -420,20 +476,17 @@ class Store:
     # writing
 
     def write(self, statements: Statements) -> None:
-        """Write in the background, as one."""
-        if self._writer.broken:
-            raise self._writer.broken
-        self._writer.queue.put((statements, None))
-
-    async def write_now(self, statements: Statements) -> None:
-        """Write as one and wait until it is durable.
+        """Write in the background, as one.
 
         Raises:
-            DiskFull: it cannot be written.
+            DiskFull: something written before could not be.
         """
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._writer.queue.put((statements, future))
-        await future
+        self._writer.put(_Write(statements))
+
+    async def room(self) -> None:
+        """Wait while far more waits to be written than the disk takes."""
+        while self._writer.given - self._writer.written > _MOST_WAITING and not self._writer.broken:  # noqa: ASYNC110 - rare
+            await asyncio.sleep(_GROUP)
 
     def flush(self) -> None:
         """Wait until everything given so far is written.
@@ -441,48 +494,51 @@ class Store:
         Raises:
             DiskFull: it cannot be written.
         """
-        done = threading.Event()
-        self._writer.queue.put(((), done))
-        done.wait()
-        if self._writer.broken:
-            raise self._writer.broken
+        for writer in {self._paid.writer, self._writer}:
+            writer.flush()
 
     def close(self) -> None:
         """Write what is left and let others in."""
+        self._paid.close()
         if self._paid.writer is not self._writer:
-            self._paid.close()
-        self._writer.queue.put(None)
-        self._writer.join()
-        for db in (self._read, self._db):
-            db.close()
+            self._writer.end()
+        self._read.close()
         self._locks.close()
 
 
 def _open_paid(folder: Path) -> _Paid:
-    return _Paid(connect(folder / "store.db"), _Writer(connect(folder / "store.db")))
+    read = connect(folder / "store.db")
+    _fold(read, folder)
+    return _Paid(folder, read, _Writer(connect(folder / "store.db")))
 
 
 class _Paid:
-    """The calls table: in this run's database, or in one that runs share."""
+    """What was paid for: the table of calls and its journal, of this run's folder or of one that runs share."""
 
-    def __init__(self, read: sqlite3.Connection, writer: _Writer) -> None:
+    def __init__(self, folder: Path, read: sqlite3.Connection, writer: _Writer) -> None:
         self._read, self.writer = read, writer
+        self._journal = journal.Journal(folder)
+        self._waiting: deque[tuple[int, Call]] = deque()  # not in the table yet, by the number of their write
         self.new: bool = not read.execute("SELECT EXISTS (SELECT 1 FROM calls)").fetchone()[0]
 
     def recall(self, record: str) -> dict[tuple[bytes, int], str]:
+        waiting = {(call.digest, call.take): call.reply for _, call in self._waiting if call.record == record}
         rows = self._read.execute("SELECT digest, take, reply FROM calls WHERE record=?", (record,))
-        return {(digest, take): reply for digest, take, reply in rows}
+        return waiting | {(digest, take): reply for digest, take, reply in rows}
 
-    async def remember(self, call: Call) -> None:
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.writer.queue.put((((_CALL, call),), future))
-        await future
+    def remember(self, call: Call) -> None:
+        self._journal.append((call.record, call.digest.hex(), *call[2:]))
+        spent = self._journal.cut() if self._journal.full else None
+        self.writer.put(_Write(((_CALL, call),), spent=spent))
+        self._waiting.append((self.writer.given, call))
+        while self._waiting and self._waiting[0][0] <= self.writer.written:
+            self._waiting.popleft()
 
     def close(self) -> None:
-        self.writer.queue.put(None)
-        self.writer.join()
+        with suppress(DiskFull):  # what cannot be written stays in the journal
+            self.writer.put(_Write((), spent=self._journal.cut()))
+        self.writer.end()
         self._read.close()
-        self.writer.db.close()
 
 
 # --- the meter -----------------------------------------------------------------------------------------------------

@@ -42,6 +42,16 @@ def pairs() -> list[Record]:
     ]
 
 
+def spoilt() -> Record:
+    """A pair as SeVa makes it: both sides about the first picture, and the second is just kept."""
+    return Record((A, B), Pair([Turn("user", (0, "What is it?"))], "good", "bad"), {"rejected_saw": [B.digest]})
+
+
+def contrast() -> Record:
+    """A pair as Image-DPO and mDPO make it: the same words, another picture on the rejected side."""
+    return Record((A, B), Pair([Turn("user", (0, "Which?"))], "this", "this", rejected_images=[1]))
+
+
 def load_parquet(out: Path, table: str):
     """Load a table as users do."""
     from datasets import load_dataset

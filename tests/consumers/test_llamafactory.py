@@ -1,7 +1,6 @@
 """LLaMA-Factory's own loader and converter on the sharegpt export.
 
-Its pins clash with a current transformers, so it is installed apart, without its dependencies:
-    pip install --no-deps llamafactory==0.9.5 omegaconf antlr4-python3-runtime==4.9.3
+Its pins clash with a current transformers, so scripts/test-consumers installs it apart, without its dependencies.
 torchaudio, which its data code imports for audio alone, is stood in for by an empty module when absent.
 """
 
@@ -15,8 +14,10 @@ import pytest
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 if importlib.util.find_spec("llamafactory") is None:
-    pytest.skip("llamafactory is not installed", allow_module_level=True)
+    pytest.skip("not installed: scripts/test-consumers runs this", allow_module_level=True)
 if importlib.util.find_spec("torchaudio") is None:
+    import transformers  # noqa: F401 - it looks for torchaudio, and must not find what stands in for it
+
     sys.modules["torchaudio"] = types.ModuleType("torchaudio")
 
 from llamafactory.data.loader import _load_single_dataset  # noqa: E402
@@ -24,7 +25,7 @@ from llamafactory.data.parser import get_dataset_list  # noqa: E402
 from llamafactory.hparams import DataArguments, ModelArguments  # noqa: E402
 
 from foveal.data import export  # noqa: E402
-from tests.consumers.samples import chats, pairs  # noqa: E402
+from tests.consumers.samples import A, chats, contrast, pairs, spoilt  # noqa: E402
 
 
 def load(out, name):
@@ -55,3 +56,12 @@ def test_pairs(tmp_path):
     data = load(tmp_path, "foveal_dpo")
     assert [[m["content"] for m in row["_response"]] for row in data] == [[f"good {i}", f"bad {i}"] for i in range(6)]
     assert all(path.startswith(str(tmp_path)) for row in data for path in row["_images"])
+
+
+def test_a_picture_that_no_turn_names_is_not_shown(tmp_path):
+    report = export([spoilt(), contrast()], "sharegpt", tmp_path)
+    assert dict(report.skipped) == {"no shape for sides with different pictures": 1}
+    (row,) = load(tmp_path, "foveal_dpo")
+    assert [m["content"] for m in row["_response"]] == ["good", "bad"]
+    assert row["_prompt"] == [{"role": "user", "content": "<image>What is it?"}]
+    assert [A.digest in path for path in row["_images"]] == [True]

@@ -1,9 +1,7 @@
-r"""ms-swift's own preprocessor on the ms-swift export.
+"""ms-swift's own preprocessor on the ms-swift export.
 
-Its pins clash with a current transformers and trl, so it is installed apart, without its dependencies:
-    pip install --no-deps ms-swift==4.6.0 modelscope modelscope_hub requests urllib3 certifi cryptography cffi \
-        pycparser charset-normalizer json_repair aiohttp multidict attrs yarl propcache \
-        aiohappyeyeballs aiosignal frozenlist
+Its pins clash with a current transformers and trl, so scripts/test-consumers installs it apart, without its
+dependencies.
 """
 
 from __future__ import annotations
@@ -14,11 +12,10 @@ import pytest
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 if importlib.util.find_spec("swift") is None:
-    pytest.skip("ms-swift is not installed", allow_module_level=True)
+    pytest.skip("not installed: scripts/test-consumers runs this", allow_module_level=True)
 
 from foveal.data import export  # noqa: E402
-from foveal.record import Pair, Record, Turn  # noqa: E402
-from tests.consumers.samples import A, B, chats, pairs  # noqa: E402
+from tests.consumers.samples import A, chats, contrast, pairs, spoilt  # noqa: E402
 
 
 @pytest.fixture
@@ -27,7 +24,10 @@ def load(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     from swift.dataset import load_dataset
 
-    return lambda name: load_dataset(str(tmp_path / name), num_proc=1, strict=True, load_from_cache_file=False)[0]
+    def load(name, **more):
+        return load_dataset(str(tmp_path / name), num_proc=1, strict=True, load_from_cache_file=False, **more)[0]
+
+    return load
 
 
 def test_chats(tmp_path, load):
@@ -50,8 +50,29 @@ def test_pairs(tmp_path, load):
 
 
 def test_pairs_about_two_pictures(tmp_path, load):
-    record = Record((A, B), Pair([Turn("user", (0, "Which?"))], "this", "this", rejected_images=[1]))
-    export([record], "ms-swift", tmp_path)
+    export([contrast()], "ms-swift", tmp_path)
     (row,) = load("swift_dpo.jsonl")
     assert row["images"][0]["path"] != row["rejected_images"][0]["path"]
     assert row["rejected_messages"][-1]["content"] == "this"
+
+
+def test_a_picture_that_no_turn_names_is_not_shown(tmp_path, load):
+    export([spoilt()], "ms-swift", tmp_path)
+    (row,) = load("swift_dpo.jsonl")
+    assert (row["messages"][-1]["content"], row["rejected_response"]) == ("good", "bad")
+    assert [A.digest in image["path"] for image in row["images"]] == [True]
+    assert not row.get("rejected_images")
+
+
+def test_judged_answers(tmp_path, load):
+    export(pairs(), "ms-swift-kto", tmp_path)
+    data = load("swift_kto.jsonl")
+    assert [bool(label) for label in data["label"]] == [True, False] * 6
+    assert [row["messages"][-1]["content"] for row in data][:2] == ["good 0", "bad 0"]
+
+
+def test_tasks(tmp_path, load):
+    export(pairs(), "ms-swift-grpo", tmp_path)
+    data = load("swift_grpo.jsonl", remove_unused_columns=False)  # as its GRPO does, for the rewards
+    assert data["solution"] == [f"good {i}" for i in range(6)]
+    assert {row["messages"][-1]["role"] for row in data} == {"user"}

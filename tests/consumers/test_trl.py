@@ -11,7 +11,7 @@ trl = pytest.importorskip("trl")
 torch = pytest.importorskip("torch")
 
 from foveal.data import export  # noqa: E402
-from tests.consumers.samples import SIZE, chats, load_parquet, pairs  # noqa: E402
+from tests.consumers.samples import SIZE, chats, load_parquet, pairs, spoilt  # noqa: E402
 
 TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{% for c in m['content'] %}"
@@ -56,9 +56,10 @@ def model(processor):
 
 
 def arguments(kind, folder, **more):
+    length = {} if kind is trl.GRPOConfig else {"max_length": None}
     return kind(
         output_dir=str(folder), max_steps=2, per_device_train_batch_size=4, report_to="none", use_cpu=True, bf16=False,
-        gradient_checkpointing=False, max_length=None, save_strategy="no", logging_steps=1, disable_tqdm=True, **more,
+        gradient_checkpointing=False, **length, save_strategy="no", logging_steps=1, disable_tqdm=True, **more,
     )  # fmt: skip
 
 
@@ -98,3 +99,47 @@ def test_dpo(processor, model, tmp_path):
     assert [w.removesuffix("<|end|>") for w in words] == ["good 0", "good 1", "bad 0", "bad 1"]
     trainer.train()
     assert torch.isfinite(torch.tensor(trainer.state.log_history[0]["loss"]))
+
+
+def test_dpo_shows_no_picture_that_no_turn_names(processor, model, tmp_path):
+    export([spoilt()] * 4, "trl", tmp_path)
+    data = load_parquet(tmp_path, "dpo")
+    assert [len(images) for images in data["images"]] == [1] * 4
+    config = arguments(trl.DPOConfig, tmp_path / "run")
+    trainer = trl.DPOTrainer(
+        model=copy.deepcopy(model), ref_model=copy.deepcopy(model), args=config, train_dataset=data,
+        processing_class=processor,
+    )  # fmt: skip
+    trainer.train()
+    assert torch.isfinite(torch.tensor(trainer.state.log_history[0]["loss"]))
+
+
+def test_kto(processor, model, tmp_path):
+    export(pairs(), "trl-kto", tmp_path)
+    data = load_parquet(tmp_path, "kto")
+    assert data["label"] == [True, False] * 6
+    config = arguments(trl.KTOConfig, tmp_path / "run")
+    trainer = trl.KTOTrainer(
+        model=copy.deepcopy(model), ref_model=copy.deepcopy(model), args=config, train_dataset=data,
+        processing_class=processor,
+    )  # fmt: skip
+    trainer.train()
+    assert torch.isfinite(torch.tensor(trainer.state.log_history[0]["loss"]))
+
+
+def test_grpo(processor, model, tmp_path):
+    export(pairs(), "trl-grpo", tmp_path)
+    data = load_parquet(tmp_path, "grpo")
+    told = []
+
+    def reward(prompts, completions, solution, **_):
+        told.extend(solution)
+        return [float(len(str(completion))) for completion in completions]
+
+    config = arguments(trl.GRPOConfig, tmp_path / "run", num_generations=4, max_completion_length=4)
+    config.max_steps = 1
+    trainer = trl.GRPOTrainer(
+        model=copy.deepcopy(model), reward_funcs=reward, args=config, train_dataset=data, processing_class=processor
+    )
+    trainer.train()
+    assert set(told) <= {f"good {i}" for i in range(6)} and told

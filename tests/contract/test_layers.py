@@ -12,14 +12,16 @@ import foveal
 HOUSE = Path(foveal.__file__).parent
 LINES = [
     {"errors"},
-    {"record", "picture", "extras"},
+    {"record", "picture", "journal", "extras"},
     {"store"},
-    {"models", "data", "prompts", "scrapbook"},
+    {"data", "prompts", "scrapbook"},
+    {"models"},
     {"steps"},
     {"methods"},
     {"recipe"},
     {"runner"},
     {"view", "train", "evals"},
+    {"proof"},
     {"commands"},
     {"cli"},
     {"__main__"},

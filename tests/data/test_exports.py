@@ -172,3 +172,25 @@ def test_card(tmp_path):
     assert "# My &lt;b>set" in text
     assert "````yaml\nname: x\n```\n# not a heading\n````" in text
     assert "hook.md: ab12" in text
+
+
+def test_the_page_has_every_export_and_its_example_runs(tmp_path):
+    import re
+    from pathlib import Path
+
+    import foveal
+
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    for name in EXPORTS:
+        assert f"| `{name}` |" in page, name
+    (example,) = re.findall(r"```python\n(from foveal.*?)```", page, re.DOTALL)
+    (tmp_path / "contrast.py").write_text(example)
+    (tmp_path / "p.png").write_bytes(image(60).data())
+    turns = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cup."}]
+    (tmp_path / "chats.json").write_text(json.dumps([{"image": "p.png", "conversations": turns}]))
+    run = foveal.run(f"{tmp_path}/contrast.py:contrast", tmp_path / "chats.json", out=tmp_path / "out", how="blur:4")
+    (row,) = run.records()
+    assert row.body == Pair([Turn("user", (0, "What?"))], "A cup.", "A cup.", rejected_images=[1])
+    assert export([row], "ms-swift", tmp_path / "swift").rows == 1
+    written = json.loads((tmp_path / "swift" / "swift_dpo.jsonl").read_text())
+    assert written["images"] != written["rejected_images"]

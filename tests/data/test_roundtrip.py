@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 
 from foveal.data import EXPORTS, export, open_source
 from foveal.data.turns import forbidden, ordered, pieces, shown
-from foveal.record import Chat, Image, Pair, Record, Turn
+from foveal.record import Chat, Image, Item, Pair, Record, Turn
 
 
 def _png(seed: int) -> bytes:
@@ -94,7 +94,7 @@ def read_back(out: Path, name: str) -> list[Record]:
     return found
 
 
-@pytest.mark.parametrize("name", sorted(EXPORTS))
+@pytest.mark.parametrize("name", sorted(READ))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_identity(name, data):
@@ -112,6 +112,48 @@ def test_identity(name, data):
         assert not report.skipped, report
         fit = given_records
     assert sorted(map(repr, map(meaning, back))) == sorted(map(repr, map(meaning, fit)))
+
+
+def test_every_export_is_read_back_here():
+    assert set(EXPORTS) == {*READ, "trl-kto", "ms-swift-kto", "trl-grpo", "ms-swift-grpo"}
+
+
+@pytest.mark.parametrize(("name", "file"), [("ms-swift-kto", "swift_kto.jsonl"), ("trl-kto", "kto")])
+def test_judged_answers(tmp_path, name, file):
+    prompt = [Turn("user", (0, "What?"))]
+    group = [Record(tuple(PICTURES[:2]), Pair(prompt, "a cup", bad)) for bad in ("a hat", "a dog")]
+    contrast = Record(tuple(PICTURES[:2]), Pair(prompt, "a cup", "a cup", rejected_images=[1]))
+    chat = [("user", "Why?"), ("assistant", "So.")]
+    plain, bad = Record((), Chat(chat)), Record((PICTURES[0],), Chat(chat), {"label": False})
+    report = export([*group, contrast, plain, bad, Record((), None)], name, tmp_path)
+    assert (report.rows, dict(report.skipped)) == (5, {"no shape for a bare picture": 1})
+    back = [
+        (r.body.question, r.body.answer, r.tags["label"], r.images) for r in open_source(tmp_path / file, root=tmp_path)
+    ]
+    one, other = (PICTURES[0],), (PICTURES[1],)
+    assert back == [
+        ("What?", "a cup", True, one), ("What?", "a hat", False, one), ("What?", "a dog", False, one),
+        ("What?", "a cup", False, other), ("Why?", "So.", True, ()), ("Why?", "So.", False, one),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "file"), [("ms-swift-grpo", "swift_grpo.jsonl"), ("trl-grpo", "grpo")])
+def test_tasks(tmp_path, name, file):
+    given = [
+        Record((PICTURES[0],), Item("Which?", "B", ("a cup", "a hat"))),
+        Record((PICTURES[0],), Item("Which?")),
+        Record(tuple(PICTURES[:2]), Pair([Turn("user", (0, "What?"))], "a cup", "a hat")),
+        Record((), Chat([("user", "Why?"), ("assistant", "So.")])),
+        Record((), Item("Is it <image>?", "yes")),
+    ]
+    report = export(given, name, tmp_path)
+    assert dict(report.skipped) == {"an item without an answer": 1, "text holds <image>": 1}
+    back = [
+        (r.body.question, r.body.answer, r.tags["solution"], r.images)
+        for r in open_source(tmp_path / file, root=tmp_path)
+    ]
+    one = (PICTURES[0],)
+    assert back == [("Which?\nA. a cup\nB. a hat", "", "B", one), ("What?", "", "a cup", one), ("Why?", "", "So.", ())]
 
 
 def test_lineage_survives(tmp_path):

@@ -1,4 +1,4 @@
-"""A real llama.cpp server on random weights, where FOVEAL_LLAMA_SERVER names its program and gguf is installed."""
+"""A real llama.cpp server on random weights, where FOVEAL_LLAMA_SERVER names its program: scripts/test-consumers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from tests.models.servers import backend, run
 
 pytestmark = pytest.mark.slow
 SERVER = os.environ.get("FOVEAL_LLAMA_SERVER", "")
+if not SERVER:
+    pytest.skip("FOVEAL_LLAMA_SERVER is not set: scripts/test-consumers runs this", allow_module_level=True)
 SPECIAL = ["<pad>", "<unk>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<image>"]
 TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
@@ -120,9 +122,6 @@ def write_eye(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    pytest.importorskip("gguf")
-    if not SERVER:
-        pytest.skip("FOVEAL_LLAMA_SERVER is not set")
     folder = tmp_path_factory.mktemp("gguf")
     write_text(folder / "text.gguf")
     write_eye(folder / "eye.gguf")

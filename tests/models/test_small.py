@@ -204,3 +204,13 @@ def test_weaker_checkpoint_is_another_model():
     assert (resources.files("foveal.models.small") / "weak.safetensors").stat().st_size < 8_000_000
     request = ask("What is on the left?", 3)
     assert weak.prompt_ids(request, generation=True) == strong.prompt_ids(request, generation=True)
+
+
+def test_several_see_with_one_tower():
+    tower, seen = FakeTower(), []
+    features = tower.features
+    tower.features = lambda images: seen.append(len(images)) or features(images)
+    for model in (Small(), Small()):
+        model.see_with(tower)
+        model._small.generate([ask("What is it?")])
+    assert seen == [1, 1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -86,7 +85,7 @@ class Builder:
         what = orjson.dumps(request).decode(), orjson.dumps(reply).decode()
         when = time.time() if at is None else at
         call = Call(record.id, key, take, step, role, "m", prompt, *what, *tokens, cost, seconds, when)
-        asyncio.run(self.store.remember(call))
+        self.store.remember(call)
 
 
 class Run:

@@ -174,7 +174,7 @@ class _Thrift:
 # --- writing -------------------------------------------------------------------------------------------------------
 
 Shape = Any
-"""A column's shape as plain Python: "string", "int64", "float64", "binary", [shape] or {name: shape}."""
+"""A column's shape as plain Python: "string", "int64", "float64", "bool", "binary", [shape] or {name: shape}."""
 
 
 def _kind(shape: Shape) -> Any:

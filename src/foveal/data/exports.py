@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, TypeAlias
 
 import orjson
@@ -19,7 +20,7 @@ from foveal.data.card import write_card
 from foveal.data.folder import SHARD, Folder, Lines, portable
 from foveal.data.turns import forbidden, marked, ordered, picked, pieces, shown, spoken
 from foveal.errors import RecipeError, RecordFailed, nearest
-from foveal.record import Chat, Image, Item, Pair, Record, Turn, body_to_json
+from foveal.record import Chat, Image, Item, Pair, Record, Turn, body_to_json, digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +404,112 @@ def _hf(records: Iterable[Record], folder: Folder, title: str, card: Mapping[str
         write_card(file, title, card, rows)
 
 
+# --- judged answers and tasks: KTO, GRPO -----------------------------------------------------------------------------
+
+Labelled: TypeAlias = tuple[tuple[Turn, ...], tuple[Image, ...], str, bool]
+"""A prompt, its pictures, an answer, and whether it is a good one."""
+
+
+def labelled_of(record: Record) -> list[Labelled]:
+    """Return the answers of a record with whether they are good: both of a pair; a conversation's last one.
+
+    A conversation is good unless its tag `label` is false.
+    """
+    body = body_of(record, Chat, Pair)
+    if isinstance(body, Chat):
+        turns, images = chat_of(record)
+        return [(turns[:-1], images, turns[-1].text, record.tags.get("label") is not False)]
+    turns, images, rejected = pair_of(record, body)
+    return [(turns, images, body.chosen, True), (turns, rejected or images, body.rejected, False)]
+
+
+def task_of(record: Record) -> tuple[tuple[Turn, ...], tuple[Image, ...], str]:
+    """Return a record's prompt, pictures and solution: a question's answer, the last or the chosen answer.
+
+    Raises:
+        RecordFailed: it has none.
+    """
+    body = body_of(record, Chat, Pair, Item)
+    if isinstance(body, Chat):
+        turns, images = chat_of(record)
+        return turns[:-1], images, turns[-1].text
+    if isinstance(body, Pair):
+        turns, images, _ = pair_of(record, body)
+        return turns, images, body.chosen
+    if not body.answer:
+        raise RecordFailed("an item without an answer")
+    options = (f"{letter}. {choice}" for letter, choice in zip(ascii_uppercase, body.choices, strict=False))
+    turns, images = ordered(record, [Turn("user", "\n".join([body.question, *options]))])
+    check((turns[0].text, body.answer))
+    return turns, images, body.answer
+
+
+def _kto(records: Iterable[Record], folder: Folder, add: Callable[[Labelled, Record], None]) -> None:
+    seen: set[int] = set()  # the chosen answer of a group comes with each of its rejected ones
+
+    def write(record: Record) -> None:
+        for row in labelled_of(record):
+            said = (f"{t.role} {t.content}" for t in row[0])
+            key = int(digest(*said, *(i.digest for i in row[1]), row[2], str(row[3]))[:16], 16)
+            if key not in seen:
+                seen.add(key)
+                add(row, record)
+
+    _each(records, folder, write)
+
+
+def _trl_kto(records: Iterable[Record], folder: Folder, title: str, card: Mapping[str, Any]) -> None:
+    held = tables.Tables(folder, ("kto",))
+
+    def add(given: Labelled, record: Record) -> None:
+        turns, images, answer, label = given
+        no_images_from_others(turns)
+        kind, row, pictures = tables.labelled(turns, answer, label, images)
+        held.add(kind, {**row, **lineage(record)}, pictures)
+
+    _kto(records, folder, add)
+    held.close()
+
+
+def _trl_grpo(records: Iterable[Record], folder: Folder, title: str, card: Mapping[str, Any]) -> None:
+    held = tables.Tables(folder, ("grpo",))
+
+    def write(record: Record) -> None:
+        turns, images, solution = task_of(record)
+        no_images_from_others(turns)
+        kind, row, pictures = tables.task(turns, solution, images)
+        held.add(kind, {**row, **lineage(record)}, pictures)
+
+    _each(records, folder, write)
+    held.close()
+
+
+def _swift_row(folder: Folder, record: Record, turns: Sequence[Turn], images: Sequence[Image]) -> dict[str, Any]:
+    messages = [{"role": t.role, "content": marked(t.content)} for t in turns]
+    return {"messages": messages, "images": [folder.image(i) for i in images], **lineage(record)}
+
+
+def _swift_kto(records: Iterable[Record], folder: Folder, title: str, card: Mapping[str, Any]) -> None:
+    lines = Lines(folder, "swift_kto.jsonl")
+
+    def add(given: Labelled, record: Record) -> None:
+        turns, images, answer, label = given
+        row = _swift_row(folder, record, (*turns, Turn("assistant", answer)), images)
+        lines.add({**row, "label": label})
+
+    _kto(records, folder, add)
+
+
+def _swift_grpo(records: Iterable[Record], folder: Folder, title: str, card: Mapping[str, Any]) -> None:
+    lines = Lines(folder, "swift_grpo.jsonl")
+
+    def write(record: Record) -> None:
+        turns, images, solution = task_of(record)
+        lines.add({**_swift_row(folder, record, turns, images), "solution": solution})
+
+    _each(records, folder, write)
+
+
 EXPORTS: Mapping[str, Export] = {
     "llava": Export("LLaVA JSON, pictures beside it", ("llava.json",), _llava),
     "sharegpt": Export(
@@ -421,6 +528,10 @@ EXPORTS: Mapping[str, Export] = {
         tuple(f"{kind}/*.parquet" for kind in ("completion", "dpo", "contrast")),
         partial(_tables, kinds=("completion", "dpo", "contrast")),
     ),
+    "ms-swift-kto": Export("ms-swift JSONL: messages, label; a pair is two rows", ("swift_kto.jsonl",), _swift_kto),
+    "ms-swift-grpo": Export("ms-swift JSONL: messages up to the answer, solution", ("swift_grpo.jsonl",), _swift_grpo),
+    "trl-kto": Export("TRL parquet: prompt, completion, label; a pair is two rows", ("kto/*.parquet",), _trl_kto),
+    "trl-grpo": Export("TRL parquet: prompt, solution (passed to reward functions)", ("grpo/*.parquet",), _trl_grpo),
     "openai": Export("OpenAI fine-tuning JSONL with data URLs", ("openai_*.jsonl",), _openai),
     "webdataset": Export("WebDataset tar archives; holds every record", ("*.tar",), _webdataset),
     "hf": Export(

@@ -87,6 +87,9 @@ def read_file(path: str | Path) -> bytes:
         ImageError: it cannot be read.
     """
     try:
+        if not is_url(path):
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a million times
+                return file.read()
         with open_file(path) as file:
             return file.read()
     except OSError as error:

@@ -23,6 +23,8 @@ COLUMNS: Mapping[str, dict[str, Shape]] = {
     "completion": {"images": [PICTURE], "prompt": MESSAGES, "completion": MESSAGES, **LINEAGE},
     "dpo": {**PAIR, **LINEAGE},
     "contrast": {**PAIR, "rejected_images": [PICTURE], **LINEAGE},
+    "kto": {"images": [PICTURE], "prompt": MESSAGES, "completion": MESSAGES, "label": "bool", **LINEAGE},
+    "grpo": {"images": [PICTURE], "prompt": MESSAGES, "solution": "string", **LINEAGE},
     "items": {"images": [PICTURE], "question": "string", "answer": "string", "choices": ["string"], **LINEAGE},
     "pictures": {"images": [PICTURE], **LINEAGE},
 }
@@ -88,6 +90,20 @@ def chat(
     if kind == "completion":
         return kind, {"prompt": _said(turns[:-1]), "completion": _said(turns[-1:])}, {"images": images}
     return kind, {"messages": _said(turns)}, {"images": images}
+
+
+def labelled(
+    prompt: Sequence[Turn], answer: str, label: bool, images: tuple[Image, ...]
+) -> tuple[str, dict[str, Any], dict[str, tuple[Image, ...]]]:
+    """Return a judged answer's table, columns and pictures."""
+    return "kto", {"prompt": _said(prompt), "completion": _answer(answer), "label": label}, {"images": images}
+
+
+def task(
+    prompt: Sequence[Turn], solution: str, images: tuple[Image, ...]
+) -> tuple[str, dict[str, Any], dict[str, tuple[Image, ...]]]:
+    """Return the table, columns and pictures of a prompt whose answers are to be rewarded."""
+    return "grpo", {"prompt": _said(prompt), "solution": solution}, {"images": images}
 
 
 def pair(

@@ -22,7 +22,8 @@ def connect(spec: ModelSpec | str | Mapping[str, object]) -> Backend:
 
     Args:
         spec: a ModelSpec, or "small" (comes with foveal), "small:weak" (an early checkpoint of it, for experiments that
-            want a model before alignment), "hf:<path or hub id>", "http(s)://...", "scripted:<file>".
+            want a model before alignment), "small:<folder>" (trained further by `foveal train`), "hf:<path or hub id>",
+            "http(s)://...", "scripted:<file>", "oracle:<folder of scenes>".
 
     Raises:
         ModelSetupError: it names nobody.
@@ -33,13 +34,17 @@ def connect(spec: ModelSpec | str | Mapping[str, object]) -> Backend:
         return OpenAIBackend(spec, _encoder(spec.max_pixels))
     kind, _, rest = spec.model.partition(":")
     match kind:
-        case "small" if rest in ("", "weak"):
-            return _small(weak=rest == "weak")
+        case "small":
+            return _small(rest)
         case "hf" if rest:
             return _hf(spec, rest)
         case "scripted" if rest:
             return Scripted.load(Path(rest))
-    raise ModelSetupError(f"model {spec.model!r} needs a url; without one: small, hf:<path or hub id>, scripted:<file>")
+        case "oracle" if rest:
+            return _oracle(rest)
+    raise ModelSetupError(
+        f"model {spec.model!r} needs a url; without one: small, hf:<path or hub id>, scripted:<file>, oracle:<scenes>"
+    )
 
 
 def spec_of(said: ModelSpec | str | Mapping[str, object]) -> ModelSpec:
@@ -65,12 +70,21 @@ def _encoder(max_pixels: int | None) -> Callable[[bytes], tuple[str, bytes]]:
     return encode if max_pixels is None else partial(encode, max_pixels=max_pixels)
 
 
-def _small(weak: bool) -> Backend:
+def _oracle(folder: str) -> Backend:
+    from foveal.models.oracle import Oracle
+
+    scenes, plus, writer = folder.rpartition("+")
+    if not plus or Path(folder).exists():
+        return Oracle(Path(folder))
+    return Oracle(Path(scenes), connect(writer))
+
+
+def _small(folder: str) -> Backend:
     try:
         from foveal.models.small import Small
     except ImportError as error:
         raise MissingExtra("the embedded model", "small") from error
-    backend: Backend = Small(weak)
+    backend: Backend = Small(weak=True) if folder == "weak" else Small(Path(folder) if folder else None)
     return backend
 
 

@@ -20,7 +20,7 @@ import pydantic
 
 from foveal.errors import ModelFailed, RecipeError, nearest
 from foveal.models.wire import SAMPLING, Backend, Message, Reply, Request
-from foveal.record import Chat, Image, Turn, placed
+from foveal.record import Chat, Content, Image, Turn, placed
 from foveal.store import Call, Recording, recording
 
 T = TypeVar("T")
@@ -315,7 +315,7 @@ class Model:
     @overload
     async def ask(
         self,
-        prompt: str | None,
+        prompt: Content | None,
         images: Sequence[Image] = (),
         out: type[str] = str,
         *,
@@ -325,7 +325,7 @@ class Model:
     @overload
     async def ask(
         self,
-        prompt: str | None,
+        prompt: Content | None,
         images: Sequence[Image] = (),
         *,
         out: Scale,
@@ -335,7 +335,7 @@ class Model:
     @overload
     async def ask(
         self,
-        prompt: str | None,
+        prompt: Content | None,
         images: Sequence[Image] = (),
         *,
         out: type[T],
@@ -344,11 +344,17 @@ class Model:
     ) -> T: ...
     @overload
     async def ask(
-        self, prompt: str | None, images: Sequence[Image] = (), *, out: Any, after: Chat | None = None, **sampling: Any
+        self,
+        prompt: Content | None,
+        images: Sequence[Image] = (),
+        *,
+        out: Any,
+        after: Chat | None = None,
+        **sampling: Any,
     ) -> Any: ...
     async def ask(
         self,
-        prompt: str | None,
+        prompt: Content | None,
         images: Sequence[Image] = (),
         out: Any = str,
         *,
@@ -358,7 +364,8 @@ class Model:
         """Ask, and read the answer as `out`.
 
         Args:
-            prompt: the user's words; None leaves the user's turn open for the model to continue (a hooking prompt).
+            prompt: the user's words, or words and image positions in order; None leaves the user's turn open for the
+                model to continue (a hooking prompt).
             images: shown first in the first user turn (or where the turns of `after` place them).
             out: str, Literal[...] (one of these words), Scale(low, high) (a number), or a pydantic type (JSON).
             after: a conversation that this question follows.
@@ -385,7 +392,12 @@ class Model:
         raise ModelFailed(cause, f"{self.role} {name or 'call'}, {self.tries} tries: {problem}", raw=reply.text)
 
     def _request(
-        self, prompt: str | None, images: Sequence[Image], after: Chat | None, shape: Shape, sampling: Mapping[str, Any]
+        self,
+        prompt: Content | None,
+        images: Sequence[Image],
+        after: Chat | None,
+        shape: Shape,
+        sampling: Mapping[str, Any],
     ) -> Request:
         for given in sampling:
             if given not in SAMPLING:
@@ -420,7 +432,7 @@ class Model:
         now.meter.paid(now.step, self.role, reply.tokens_in, reply.tokens_out, cost)
         key = (now.record, digest, take, now.step, self.role, self.backend.identity, name)
         spent = (reply.tokens_in, reply.tokens_out, cost, time.time() - began, began)
-        await now.store.remember(Call(*key, asked, _reply_json(reply), *spent))
+        now.store.remember(Call(*key, asked, _reply_json(reply), *spent))
         return reply
 
     async def _pay(self, now: Recording, request: Request, seed: int) -> Reply:

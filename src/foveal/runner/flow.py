@@ -166,7 +166,8 @@ class Flow:
         if made := _made(children):
             await asyncio.to_thread(self.store.keep_images, made)
         again = known is not None
-        await self.store.write_now(self.store.outcome_rows(bound.label, record, children, outcome, print_, again))
+        self.store.write(self.store.outcome_rows(bound.label, record, children, outcome, print_, again))
+        await self.store.room()
         return outcome, children
 
     async def _call(self, bound: Bound, seq: int, record: Record) -> tuple[list[Record], Outcome]:
@@ -259,16 +260,32 @@ async def from_source(
             seq += 1
 
 
+_QUICK = 0.001
+"""Seconds an item may take to be read on the event loop."""
+
+
 async def _ahead(items: Iterator[Record | Broken]) -> AsyncIterator[list[Record | Broken]]:
-    loop = asyncio.get_running_loop()
+    """Yield the items in batches, read in a thread while they take their time (networks, disks that spin, big files).
+
+    Quick ones are read between the replies: at every system call a thread would wait for the interpreter and then take
+    it from the loop, which costs more than a millisecond's work.
+    """
+    loop, pace = asyncio.get_running_loop(), 0.0
+
+    def take(count: int) -> list[Record | Broken]:
+        nonlocal pace
+        began = time.perf_counter()
+        batch = list(islice(items, count))
+        pace += 0.2 * ((time.perf_counter() - began) / count - pace)
+        return batch
+
     with ThreadPoolExecutor(1, "foveal-source") as pool:
-
-        def take(count: int) -> list[Record | Broken]:
-            return list(islice(items, count))
-
         coming = loop.run_in_executor(pool, take, 8)
         try:
             while batch := await coming:
+                while batch and pace < _QUICK:
+                    yield batch
+                    batch = take(8)
                 coming = loop.run_in_executor(pool, take, 32)
                 yield batch
         finally:

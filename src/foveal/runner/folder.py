@@ -88,8 +88,8 @@ def write(path: Path, chunks: Iterator[bytes] | Sequence[bytes]) -> None:
         raise DiskFull(f"cannot write {path}: {error.strerror}; make room, then run the same command again") from error
 
 
-def write_rows(folder: Path, store: Store, steps: Sequence[Bound]) -> int:
-    """Write `rows.jsonl` of what is left after the steps; returns how many rows.
+def write_rows(folder: Path, store: Store, steps: Sequence[Bound], mark: Mapping[str, Any] | None = None) -> int:
+    """Write `rows.jsonl` of what is left after the steps, `mark` among the tags of each; returns how many rows.
 
     Raises:
         DiskFull: it cannot be written.
@@ -100,7 +100,9 @@ def write_rows(folder: Path, store: Store, steps: Sequence[Bound]) -> int:
         nonlocal count
         for row in survivors(store, steps):
             count += 1
-            yield orjson.dumps(as_json(row, store), option=orjson.OPT_APPEND_NEWLINE)
+            told = as_json(row, store)
+            told["tags"] |= mark or {}
+            yield orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
 
     write(folder / "rows.jsonl", lines())
     return count

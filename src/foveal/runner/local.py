@@ -84,6 +84,7 @@ async def run_plan(
             await session.open_models()
             about = describe(plan, session.identities, calls)
             store.begin(orjson.dumps(about, default=str).decode())
+            await asyncio.to_thread(store.flush)  # a disk that is full is told before anything is paid
             write(folder / "run.json", [orjson.dumps(about, option=orjson.OPT_INDENT_2, default=str)])
             write(folder / "recipe.yaml", [as_run(plan)])
             return await _run(session, watch)
@@ -125,7 +126,7 @@ async def _run(session: Session, watch: Callable[[Progress], Any] | None) -> Run
 async def _settle(session: Session, state: str, note: str) -> int:
     try:
         await asyncio.to_thread(session.store.flush)
-        rows = await asyncio.to_thread(write_rows, session.folder, session.store, session.plan.steps)
+        rows = await asyncio.to_thread(write_rows, session.folder, session.store, session.plan.steps, session.mark)
         seconds = time.monotonic() - session.progress.began
         session.store.finish(state, note, meter_json(session.meter), seconds)
         await asyncio.to_thread(session.store.flush)

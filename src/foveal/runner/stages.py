@@ -83,9 +83,16 @@ class Session:
         """Who answers, by role."""
         return {role: model.backend.identity for role, model in self.models.items()}
 
+    @property
+    def mark(self) -> dict[str, str]:
+        """What every row is tagged with: which roles the truth has played, for such rows are no model's work."""
+        roles = [role for role, identity in self.identities.items() if identity.startswith("oracle:")]
+        return {"oracle": ", ".join(roles)} if roles else {}
+
     def fingerprints(self) -> dict[str, str]:
         """Return what each row step's decisions depend on."""
-        return {b.label: b.fingerprint(self.identities) for b in self.plan.steps if b.step.kind == "row"}
+        seed = f"/{self.plan.recipe.seed}" if self.plan.recipe.seed else ""
+        return {b.label: b.fingerprint(self.identities) + seed for b in self.plan.steps if b.step.kind == "row"}
 
 
 async def carry(session: Session) -> None:
@@ -173,6 +180,8 @@ def _value(session: Session, name: str, row: Row) -> Any:
     match name.split(".", 1):
         case ["question"] | ["answer"]:
             return getattr(body_from_json(orjson.loads(row.body)), name, "")
+        case ["chosen"] | ["rejected"] | ["rejected_images"]:
+            return getattr(body_from_json(orjson.loads(row.body)), name, None)
         case ["picture"]:
             return next(iter(orjson.loads(row.images)), "")
         case ["dhash"]:

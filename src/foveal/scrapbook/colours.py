@@ -3,50 +3,75 @@
 from __future__ import annotations
 
 import random
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-RGB: TypeAlias = tuple[int, int, int]
+from foveal.scrapbook.parts import COLOURS, RGB
 
-COLOURS: dict[str, RGB] = {
-    "red": (205, 35, 35),
-    "orange": (240, 140, 30),
-    "yellow": (245, 215, 50),
-    "green": (70, 150, 60),
-    "blue": (45, 95, 200),
-    "purple": (130, 65, 165),
-    "pink": (245, 150, 190),
-    "brown": (125, 80, 45),
-    "black": (25, 25, 25),
-    "gray": (130, 130, 130),
-    "white": (245, 245, 245),
-}
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
 """Colours a cut-out may be tinted in."""
 
 
 def seen_colour(pixels: Image.Image) -> str:
-    """Name the colour that covers more than half of the opaque pixels, or return ""."""
+    """Name the colour that covers more than half of the opaque pixels, or return "" where none beyond doubt does."""
+    import numpy as np
+
     small = np.asarray(pixels.resize((24, 24)), dtype=np.float64)
     opaque = small[small[..., 3] > 200][:, :3]
     if len(opaque) < 40:
         return ""
-    near = np.argmin(((_opponent(opaque)[:, None] - _POINTS) ** 2).sum(-1), axis=1)
-    counts = np.bincount(near, minlength=len(COLOURS))
+    counts = np.bincount(_named(opaque), minlength=len(COLOURS) + 1)[:-1]
     best = int(counts.argmax())
-    return list(COLOURS)[best] if counts[best] > 0.55 * len(opaque) else ""
+    return _NAMES[best] if counts[best] > 0.6 * len(opaque) else ""
 
 
-def _opponent(rgb: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn RGB into half lightness and two colour axes: shade matters less than hue when naming a colour."""
-    r, g, b = rgb[..., 0], rgb[..., 1], rgb[..., 2]
-    return np.stack([(r + g + b) / 6, r - g, (r + g) / 2 - b], axis=-1)
+_NAMES = list(COLOURS)
+HUES = (
+    (0, 12, "red"), (17, 39, "orange"), (46, 64, "yellow"), (78, 160, "green"), (195, 252, "blue"),
+    (264, 296, "purple"), (308, 338, "pink"), (350, 360, "red"),
+)  # fmt: skip
+"""Degrees of hue that everybody calls by that name; what lies between (lime, teal, magenta) has none."""
 
 
-_POINTS = np.stack([_opponent(np.array(rgb, dtype=np.float64)) for rgb in COLOURS.values()])
+def _named(rgb: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return for each pixel the index of its colour's name, len(COLOURS) where people would disagree."""
+    import numpy as np
+
+    value, least = rgb.max(-1), rgb.min(-1)
+    chroma = value - least
+    vivid = chroma / np.maximum(value, 1)
+    hue = _hue(rgb, value, np.maximum(chroma, 1e-9))
+    names = np.full(len(rgb), len(COLOURS))
+    for low, high, name in HUES:
+        names[(hue >= low) & (hue <= high) & (vivid > 0.35)] = _NAMES.index(name)
+    warm, reddish = (hue >= 12) & (hue < 42), (hue < 12) | (hue > 350)
+    names[warm & ((vivid < 0.6) | (value < 205))] = len(COLOURS)
+    names[warm & (vivid > 0.35) & (value < 180)] = _NAMES.index("brown")
+    names[(hue > 300) & (hue < 350) & (value < 170)] = len(COLOURS)
+    names[reddish & (vivid > 0.6)] = len(COLOURS)
+    names[reddish & (vivid > 0.6) & (value > 105)] = _NAMES.index("red")
+    names[((hue < 14) | (hue > 308)) & (vivid > 0.2) & (vivid < 0.5) & (value > 215)] = _NAMES.index("pink")
+    names[(hue > 42) & (hue < 72) & (value < 150)] = len(COLOURS)
+    for low_, high_, name in ((0, 55, "black"), (85, 185, "gray"), (215, 256, "white")):
+        names[(chroma < 28) & (value >= low_) & (value < high_)] = _NAMES.index(name)
+    names[value < 42] = _NAMES.index("black")
+    return names
+
+
+def _hue(rgb: NDArray[np.float64], value: NDArray[np.float64], chroma: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the hue in degrees."""
+    import numpy as np
+
+    r, g, b = rgb[:, 0], rgb[:, 1], rgb[:, 2]
+    sector = np.where(
+        value == r, (g - b) / chroma % 6, np.where(value == g, (b - r) / chroma + 2, (r - g) / chroma + 4)
+    )
+    return np.asarray(sector * 60)
 
 
 def treat(pixels: Image.Image, rng: random.Random, ground: str = "") -> tuple[Image.Image, str]:
@@ -55,13 +80,23 @@ def treat(pixels: Image.Image, rng: random.Random, ground: str = "") -> tuple[Im
     Returns:
         the pixels, and "grey", "tinted", "recoloured", or "" where they are left as they are.
     """
+    shares = (0.2, 0.5, 0.3) if _shaded(pixels) else (0, 0, 1)
     for _ in range(3):
-        kind = rng.choices(("grey", "tinted", "recoloured"), (0.2, 0.5, 0.3))[0]
+        kind = rng.choices(("grey", "tinted", "recoloured"), shares)[0]
         made = {"grey": _grey, "tinted": _tinted, "recoloured": _recoloured}[kind](pixels, rng)
         made.putalpha(pixels.getchannel("A"))
         if ground not in COLOURS or seen_colour(made) != ground:
             return made, kind
     return pixels, ""
+
+
+def _shaded(pixels: Image.Image) -> bool:
+    """Whether a drawing lives by light and dark; one that lives by hues alone is a blob without them."""
+    import numpy as np
+
+    small = np.asarray(pixels.resize((24, 24)), dtype=np.float64)
+    opaque = small[small[..., 3] > 200][:, :3]
+    return len(opaque) > 0 and bool(opaque.mean(-1).std() > 30)
 
 
 def _grey(pixels: Image.Image, rng: random.Random) -> Image.Image:
@@ -70,11 +105,13 @@ def _grey(pixels: Image.Image, rng: random.Random) -> Image.Image:
 
 def _tinted(pixels: Image.Image, rng: random.Random) -> Image.Image:
     middle = COLOURS[rng.choice(BRIGHT)]
-    dark, light = (tuple(round(c * a + b) for c in middle) for a, b in ((0.35, 0), (0.55, 115)))
+    dark, light = (tuple(round(c * a + b) for c in middle) for a, b in ((0.4, 0), (0.7, 65)))
     return ImageOps.colorize(ImageOps.autocontrast(pixels.convert("L"), 1), dark, light, middle)
 
 
 def _recoloured(pixels: Image.Image, rng: random.Random) -> Image.Image:
+    import numpy as np
+
     hue, saturation, value = pixels.convert("RGB").convert("HSV").split()
     turned = np.asarray(hue) + np.uint8(rng.randrange(48, 208))
     return Image.merge("HSV", (Image.fromarray(turned), saturation, value)).convert("RGB")

@@ -12,9 +12,9 @@ from typing import Literal, TypeAlias
 from PIL import Image, ImageDraw, ImageFont
 
 from foveal.record import digest
-from foveal.scrapbook.colours import COLOURS, RGB, ink_on
+from foveal.scrapbook.colours import ink_on
 from foveal.scrapbook.layout import Box
-from foveal.scrapbook.parts import Chart, Table, Text
+from foveal.scrapbook.parts import COLOURS, RGB, Chart, Table, Text
 from foveal.scrapbook.sources import fetch
 
 Pixels: TypeAlias = tuple[int, int, int, int]

@@ -3,8 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from foveal.scrapbook.layout import Box
+
+RGB: TypeAlias = tuple[int, int, int]
+
+COLOURS: dict[str, RGB] = {
+    "red": (205, 35, 35),
+    "orange": (240, 140, 30),
+    "yellow": (245, 215, 50),
+    "green": (70, 150, 60),
+    "blue": (45, 95, 200),
+    "purple": (130, 65, 165),
+    "pink": (245, 150, 190),
+    "brown": (125, 80, 45),
+    "black": (25, 25, 25),
+    "gray": (130, 130, 130),
+    "white": (245, 245, 245),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import random
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from importlib import resources
-from pathlib import Path
-from typing import Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from foveal.errors import MissingExtra
 from foveal.scrapbook import panels, themes
-from foveal.scrapbook.colours import COLOURS, seen_colour, treat
+from foveal.scrapbook.album import Album, Classes, Cutout, Look, Split, load_album, looks
+from foveal.scrapbook.colours import seen_colour, treat
 from foveal.scrapbook.layout import WHOLE, Box, Slot, lay_out
-from foveal.scrapbook.panels import Font, load_fonts
-from foveal.scrapbook.parts import Chart, Scene, Table, Text, Thing
-from foveal.scrapbook.sources import CUTOUTS, GROUNDS, fetch
+from foveal.scrapbook.panels import Font
+from foveal.scrapbook.parts import COLOURS, Chart, Scene, Table, Text, Thing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "COLOURS", "GRID", "SIDE", "Album", "Box", "Chart", "Cutout", "Look", "Page", "Scene", "Settings", "Split",
@@ -32,22 +29,8 @@ SIDE = 224
 """Pixels of a scene's side: what the vision tower sees."""
 GRID = 6
 """Cells of a side in `Page.cells`."""
-CUTOUT = 176
-"""Longest side of a cut-out in memory."""
 COVERED = 0.35
 """The largest share of a thing that another may cover: the rest can still be recognised."""
-
-Split: TypeAlias = Literal["train", "held"]
-Classes: TypeAlias = Literal["all", "seen", "unseen"]
-
-GROUND_FILES = {
-    "Aqua.jpg", "Blinds.jpg", "Bridge_by_Sander_Klootwijk.jpg", "Dragonfly_by_Bolly.jpg", "Dune.jpg",
-    "Elephants_3840x2160.jpg", "Fossa_by_Jasper_Roks.jpg", "GreenMeadow.jpg", "Infinite-Sea_by_Aury88.jpg",
-    "Painting-Colors_by__herobrine7gamer.jpg", "RainDrops.jpg", "Storm.jpg", "Wood.jpg",
-    "aitzgorri_by_Aitzol_Berasategi.jpg", "analogpattern_by_Peter_Nerlich.jpg", "life_by_Aitzol_Berasategi.jpg",
-    "picosdeeuropa_by_Aitzol_Berasategi.jpg", "umang_by_Abhishek_Mudgal.jpg",
-}  # fmt: skip
-"""The wallpapers that show none of the nouns: a flower in the ground would make the truth a lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,120 +64,12 @@ DEFAULT = Settings()
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """One cut-out: what it shows, where its file is, and whether it is kept out of training.
-
-    Attributes:
-        look: near-duplicates of a noun share one number and one split.
-    """
-
-    noun: str
-    source: str
-    file: str
-    look: int
-    split: Split
-
-
-@dataclass(frozen=True, slots=True)
-class Cutout:
-    """A look as pixels, with the name of its colour where one colour covers most of it."""
-
-    look: Look
-    pixels: Image.Image
-    colour: str
-
-
-@dataclass(frozen=True, slots=True)
-class Album:
-    """Everything scenes are made of."""
-
-    cutouts: tuple[Cutout, ...]
-    grounds: tuple[Image.Image, ...]
-    fonts: tuple[Font, ...] = ()
-    _by: dict[tuple[str, str], list[Cutout]] = field(init=False, repr=False, compare=False)
-    _drawn: dict[tuple[str, str], tuple[str, ...]] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        by = defaultdict(list)
-        for cutout in self.cutouts:
-            by[cutout.look.noun, cutout.look.split].append(cutout)
-        object.__setattr__(self, "_by", dict(by))
-        object.__setattr__(self, "_drawn", {})
-
-    @property
-    def nouns(self) -> list[str]:
-        """All nouns, sorted."""
-        return sorted({c.look.noun for c in self.cutouts})
-
-    def of(self, noun: str, split: Split) -> list[Cutout]:
-        """Return the noun's cut-outs of a split."""
-        return self._by.get((noun, split), [])
-
-    def drawn(self, split: Split, classes: Classes = "all") -> tuple[str, ...]:
-        """Return the nouns that scenes of a split are drawn from, sorted."""
-        if (split, classes) not in self._drawn:
-            names = sorted(noun for noun, of in self._by if of == split)
-            self._drawn[split, classes] = tuple(
-                n for n in names if classes == "all" or themes.set_apart(n) == (classes == "unseen")
-            )
-        return self._drawn[split, classes]
-
-    def font(self, split: Split, rng: random.Random) -> Font:
-        """Return a font of a split: Pillow's own where the album has none."""
-        return rng.choice([f for f in self.fonts if f.split == split] or [Font()])
-
-
-@dataclass(frozen=True, slots=True)
 class Page:
     """A drawn scene; `cells` holds, for each of 6 x 6 cells, the index of the thing that covers it, or -1."""
 
     picture: Image.Image
     scene: Scene
     cells: NDArray[np.int8]
-
-
-# --- the album -----------------------------------------------------------------------------------------------------
-
-
-def looks() -> list[Look]:
-    """Return the reviewed list of looks that ships with foveal."""
-    text = resources.files("foveal.scrapbook").joinpath("looks.tsv").read_text("utf-8")
-    rows = (line.split("\t") for line in text.splitlines() if not line.startswith("#"))
-    return [
-        Look(noun, source, file, int(look), "held" if split == "held" else "train")
-        for noun, source, file, look, split in rows
-    ]
-
-
-def load_album() -> Album:
-    """Fetch the sources (first time) and return all cut-outs, grounds and fonts."""
-    homes = {name: fetch(name) for name in CUTOUTS}
-    cutouts = tuple(_cutout(look, homes[look.source] / look.file) for look in looks())
-    files = sorted(p for name in GROUNDS for p in fetch(name).rglob("*.jpg") if p.name in GROUND_FILES)
-    return Album(cutouts, tuple(_ground(p) for p in files), load_fonts())
-
-
-def _ground(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
-        picture.draft("RGB", (900, 600))
-        small = picture.convert("RGB")
-    small.thumbnail((900, 600))
-    return small
-
-
-def _cutout(look: Look, path: Path) -> Cutout:
-    pixels = _rasterise(path) if path.suffix == ".svg" else Image.open(path).convert("RGBA")
-    pixels = pixels.crop(pixels.getchannel("A").getbbox())
-    pixels.thumbnail((CUTOUT, CUTOUT), Image.Resampling.LANCZOS)
-    return Cutout(look, pixels, seen_colour(pixels))
-
-
-def _rasterise(path: Path) -> Image.Image:
-    try:
-        import resvg_py
-    except ImportError:
-        raise MissingExtra("drawing SVG cut-outs (pip install resvg-py)", "scrapbook") from None
-    return Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_path=str(path), width=CUTOUT)))).convert("RGBA")
 
 
 # --- composing -----------------------------------------------------------------------------------------------------
@@ -274,6 +149,8 @@ def _apart(cutouts: list[Cutout], ground: str) -> list[Cutout]:
 
 
 def _draw_ground(album: Album, rng: random.Random) -> tuple[str, Image.Image]:
+    import numpy as np
+
     kind = rng.random()
     if kind < 0.5:
         photo = rng.choice(album.grounds)
@@ -305,6 +182,7 @@ def _piece(cutout: Cutout, slot: Slot, rng: random.Random, settings: Settings, a
         piece = piece.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     if rng.random() < 0.5:
         piece = piece.rotate(rng.uniform(-10, 10), Image.Resampling.BILINEAR, expand=True)
+        piece = piece.crop(piece.getchannel("A").getbbox())
     alpha = piece.getchannel("A")
     piece = ImageEnhance.Brightness(piece.convert("RGB")).enhance(rng.uniform(0.85, 1.12))
     piece.putalpha(alpha)
@@ -316,6 +194,8 @@ def _piece(cutout: Cutout, slot: Slot, rng: random.Random, settings: Settings, a
 
 def _paste(picture: Image.Image, pieces: Sequence[_Piece]) -> tuple[tuple[Thing, ...], NDArray[np.int8]]:
     """Paste the pieces, later ones over earlier ones; return the things and what each cell shows."""
+    import numpy as np
+
     hidden = _uncover(pieces)
     covers = np.zeros((len(pieces), GRID * GRID))
     for i, piece in enumerate(pieces):
@@ -349,6 +229,8 @@ def _uncover(pieces: Sequence[_Piece]) -> list[float]:
 
 def _hidden(pieces: Sequence[_Piece], i: int) -> float:
     """Return the share of a piece's opaque pixels under the pieces that are pasted after it."""
+    import numpy as np
+
     under = pieces[i]
     over = [p for p in pieces[i + 1 :] if _meet(under.box, p.box)]
     if not over:

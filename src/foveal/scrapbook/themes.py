@@ -70,6 +70,15 @@ THEMES: dict[str, tuple[str, ...]] = {
         "book", "computer", "telephone", "pencil", "clock", "camera", "television", "scissors", "lamp", "chair",
         "desk", "pen", "newspaper", "printer", "calculator", "envelope", "keyboard", "globe", "cup", "radio", "key",
         "notebook", "laptop", "ruler", "paintbrush", "light bulb", "battery",
+        "microscope",
+    ),
+    "party": (
+        "cake", "balloon", "gift", "candle", "heart", "trophy", "crown", "hat", "cookie", "donut", "flower", "guitar",
+        "medal", "fireworks", "wine glass", "cupcake", "robot",
+    ),
+    "home": (
+        "bed", "chair", "clock", "television", "cat", "telephone", "candle", "book", "cup", "lamp", "sofa", "teapot",
+        "couch", "bathtub", "door", "window", "toilet", "mirror", "piano", "sock", "broom", "dog",
     ),
 }  # fmt: skip
 """The nouns of a theme; those named first are seen most."""
@@ -124,8 +133,17 @@ def frequency(nouns: tuple[str, ...]) -> dict[str, float]:
 
 def company(noun: str, there: Iterable[str], nouns: tuple[str, ...]) -> float:
     """Return how often the noun is seen with those that are there: the sum of its joint chances with each."""
-    themes = weights(nouns).values()
-    return sum(of.get(noun, 0.0) * of.get(other, 0.0) for of in themes for other in there)
+    return sum(_beside(other, nouns).get(noun, 0.0) for other in there)
+
+
+@lru_cache(maxsize=4096)
+def _beside(other: str, nouns: tuple[str, ...]) -> dict[str, float]:
+    """Return for each noun that shares a theme with the other the sum of their chances in it, multiplied."""
+    joint: dict[str, float] = {}
+    for of in weights(nouns).values():
+        for noun, chance in of.items() if other in of else ():
+            joint[noun] = joint.get(noun, 0.0) + chance * of[other]
+    return joint
 
 
 def set_apart(noun: str) -> bool:

@@ -13,33 +13,55 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from foveal.scrapbook import themes
-from foveal.scrapbook.colours import COLOURS
 from foveal.scrapbook.layout import COLUMNS, OPPOSITE, ROWS, holds
-from foveal.scrapbook.parts import Scene, Text, Thing
+from foveal.scrapbook.parts import COLOURS, Scene, Text, Thing
+from foveal.scrapbook.words import MASS, NUMBERS, PAIRS, PLURAL_ONLY, a, capital, is_, joined, plural, some
 
 __all__ = [
-    "NUMBERS", "OPPOSITE", "Fact", "Relation", "a", "absent", "absents", "at", "capital", "caption", "counts",
-    "description", "existence", "extras", "fact", "ground", "is_", "joined", "listed", "natural", "placed", "places",
-    "plural", "related", "relations", "single", "some",
+    "KINDS",
+    "MASS",
+    "NUMBERS",
+    "OPPOSITE",
+    "PAIRS",
+    "PLURAL_ONLY",
+    "TOPICS",
+    "WORDED",
+    "Fact",
+    "Relation",
+    "a",
+    "absent",
+    "absents",
+    "asks_for",
+    "at",
+    "board",
+    "capital",
+    "caption",
+    "coloured",
+    "counts",
+    "description",
+    "existence",
+    "extras",
+    "fact",
+    "fact_of",
+    "ground",
+    "is_",
+    "joined",
+    "listed",
+    "natural",
+    "placed",
+    "places",
+    "plural",
+    "related",
+    "relations",
+    "single",
+    "some",
+    "unit",
 ]  # fmt: skip
 
 Kind: TypeAlias = Literal["random", "popular", "adversarial"]
 KINDS: tuple[Kind, ...] = ("random", "popular", "adversarial")
 """How an absent noun is picked (POPE, 2305.10355, section 4.1)."""
 
-NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-PLURAL_ONLY = {
-    "grapes", "scissors", "glasses", "sunglasses", "jeans", "shorts", "pliers", "french fries", "headphones",
-    "binoculars", "pants", "goggles", "chopsticks",
-}  # fmt: skip
-PAIRS = {"scissors", "glasses", "sunglasses", "jeans", "shorts", "pliers", "headphones", "binoculars", "pants"}
-MASS = {"grapes", "bread", "french fries", "popcorn", "broccoli", "garlic", "sushi", "chopsticks"}
-PLURALS = {
-    "mouse": "mice", "sheep": "sheep", "fish": "fish", "deer": "deer", "knife": "knives", "leaf": "leaves",
-    "wolf": "wolves", "scarf": "scarves", "goose": "geese", "tomato": "tomatoes", "potato": "potatoes",
-    "goldfish": "goldfish", "starfish": "starfish", "dice": "dice", "bread": "loaves of bread", "cactus": "cacti",
-    "snowman": "snowmen", "mango": "mangoes", "moose": "moose", "shrimp": "shrimp",
-}  # fmt: skip
 DOUBT = 0.12
 """The least distance of two centres, as a share of the side, for one thing to be left of or above another."""
 BORDER = 0.2
@@ -69,52 +91,6 @@ class Relation:
     subject: int
     kind: str
     object: int
-
-
-# --- words ---------------------------------------------------------------------------------------------------------
-
-
-def plural(noun: str) -> str:
-    """Return the noun's plural."""
-    if noun in PLURAL_ONLY:
-        return noun
-    *before, last = noun.split(" ")
-    if last in PLURALS:
-        return " ".join([*before, PLURALS[last]])
-    if noun.endswith("y") and noun[-2] not in "aeiou":
-        return noun[:-1] + "ies"
-    return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
-
-
-def a(noun: str) -> str:
-    """Return the noun (or adjective and noun) with its article."""
-    last = noun.split()[-1]
-    if last in MASS or noun in MASS:
-        return f"some {noun}"
-    if last in PAIRS:
-        return f"a pair of {noun}"
-    vowel = noun[0] in "aeiou" and not noun.startswith(("uni", "uku"))
-    return f"{'an' if vowel else 'a'} {noun}"
-
-
-def some(noun: str, n: int) -> str:
-    """Return "a cat", "two cats"."""
-    return a(noun) if n == 1 else f"{NUMBERS[n]} {plural(noun)}"
-
-
-def is_(noun: str) -> str:
-    """Return the verb that fits the noun."""
-    return "are" if noun.split()[-1] in PLURAL_ONLY or noun in PLURAL_ONLY else "is"
-
-
-def joined(parts: Sequence[str]) -> str:
-    """Join as English does: "x", "x and y", "x, y and z"."""
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
-
-
-def capital(text: str) -> str:
-    """Return the text with a capital letter in front."""
-    return text[0].upper() + text[1:]
 
 
 # --- what is where -------------------------------------------------------------------------------------------------
@@ -325,14 +301,14 @@ def _beside(scene: Scene, rng: random.Random) -> str:
         return ""
     r = rng.choice(found)
     first, second = scene.things[r.subject].noun, scene.things[r.object].noun
-    return f"The {first} {is_(first)} {_WORDED[r.kind]} the {second}."
+    return f"The {first} {is_(first)} {WORDED[r.kind]} the {second}."
 
 
 def _read_out(scene: Scene) -> list[str]:
     """Return what is written and drawn, value by value."""
     said = [f'There is {board(t, scene)}{" " + t.place if t.place else ""} that says "{t.words}".' for t in scene.texts]
     if chart := scene.chart:
-        values = joined([f"{v}{_unit(scene)} for {k}" for k, v in zip(chart.labels, chart.values, strict=True)])
+        values = joined([f"{v}{unit(scene)} for {k}" for k, v in zip(chart.labels, chart.values, strict=True)])
         said.append(f'{capital(chart.place)} there is a {chart.kind} chart of "{chart.title}": {values}.')
     if table := scene.table:
         columns = joined([f'"{c}"' for c in table.columns])
@@ -346,7 +322,8 @@ def _rows(scene: Scene) -> str:
     return f"{NUMBERS[n]} row{'s' if n > 1 else ''}"
 
 
-def _unit(scene: Scene) -> str:
+def unit(scene: Scene) -> str:
+    """Return what stands after a value of the chart."""
     return "%" if scene.chart and scene.chart.kind == "pie" else ""
 
 
@@ -490,7 +467,7 @@ def _background(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact:
     )
 
 
-_WORDED = {"left of": "to the left of", "right of": "to the right of", "above": "above", "below": "below"}
+WORDED = {"left of": "to the left of", "right of": "to the right of", "above": "above", "below": "below"}
 
 
 def _relation(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | None:
@@ -499,7 +476,7 @@ def _relation(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | 
         return _is_related(scene, rng)
     sure = []
     for i in single(scene):
-        for kind in _WORDED:
+        for kind in WORDED:
             others = [j for j in range(len(scene.things)) if j != i]
             there = [j for j in others if kind in related(scene.things[j], scene.things[i])]
             if len(there) == 1 and all(_clear(scene.things[j], scene.things[i], kind) for j in others):
@@ -508,7 +485,7 @@ def _relation(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | 
         return None
     i, kind, j = rng.choice(sure)
     ask = rng.choice(("What is {s} the {x}?", "Which object is {s} the {x}?", "Name what is {s} the {x}."))
-    return Fact(ask.format(s=_WORDED[kind], x=scene.things[i].noun), f"{capital(a(scene.things[j].noun))}.", "relation")
+    return Fact(ask.format(s=WORDED[kind], x=scene.things[i].noun), f"{capital(a(scene.things[j].noun))}.", "relation")
 
 
 def _clear(one: Thing, other: Thing, kind: str) -> bool:
@@ -529,13 +506,13 @@ def _is_related(scene: Scene, rng: random.Random) -> Fact | None:
     opposite = {"left of": "right of", "above": "below"}[r.kind]
     if rng.random() < 0.5:
         return Fact(
-            f"{capital(is_(first))} the {first} {_WORDED[r.kind]} the {second}?",
-            f"Yes, the {first} {is_(first)} {_WORDED[r.kind]} the {second}.",
+            f"{capital(is_(first))} the {first} {WORDED[r.kind]} the {second}?",
+            f"Yes, the {first} {is_(first)} {WORDED[r.kind]} the {second}.",
             "relation",
         )
     return Fact(
-        f"{capital(is_(first))} the {first} {_WORDED[opposite]} the {second}?",
-        f"No, the {first} {is_(first)} {_WORDED[r.kind]} the {second}.",
+        f"{capital(is_(first))} the {first} {WORDED[opposite]} the {second}?",
+        f"No, the {first} {is_(first)} {WORDED[r.kind]} the {second}.",
         "relation",
     )
 
@@ -591,17 +568,17 @@ def _written(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | N
 def _charted(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Fact | None:
     if not (chart := scene.chart):
         return None
-    kind, unit = rng.random(), _unit(scene)
+    kind, percent = rng.random(), unit(scene)
     i = rng.randrange(len(chart.values))
     if kind < 0.45:
         ask = rng.choice(("What is the value of {x} in the chart?", "What does the chart show for {x}?"))
-        return Fact(ask.format(x=chart.labels[i]), f"{chart.values[i]}{unit}.", "chart")
+        return Fact(ask.format(x=chart.labels[i]), f"{chart.values[i]}{percent}.", "chart")
     if kind < 0.75:
         most = rng.random() < 0.5
         value = (max if most else min)(chart.values)
         ask = rng.choice(("Which value in the chart is the {x}?", "What is the {x} value in the chart?"))
         label = chart.labels[chart.values.index(value)]
-        return Fact(ask.format(x="highest" if most else "lowest"), f"{label}, with {value}{unit}.", "chart")
+        return Fact(ask.format(x="highest" if most else "lowest"), f"{label}, with {value}{percent}.", "chart")
     if kind < 0.88:
         return Fact(rng.choice(("What kind of chart is it?", "Which kind of chart is shown?")),
                     f"It is a {chart.kind} chart.", "chart")  # fmt: skip

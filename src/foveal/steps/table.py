@@ -18,8 +18,9 @@ class Table:
 
     Attributes:
         ids: their ids, in order.
-        load: fills a column on demand: "question", "answer", "picture" (the first image's digest), "dhash" (its 64-bit
-            perceptual hash, None when unreadable), or "tags.<name>".
+        load: fills a column on demand: "question", "answer"; "chosen", "rejected", "rejected_images" (None where the
+            row is no pair); "picture" (the first image's digest), "dhash" (its 64-bit perceptual hash, None when
+            unreadable), or "tags.<name>".
         dropped: id -> reason, of those that steps took out.
         seed: of the recipe's name; the only randomness.
     """

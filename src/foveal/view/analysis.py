@@ -20,10 +20,11 @@ from foveal.models.model import BadShape, Scale, expected, read_choice, read_num
 from foveal.record import digest
 from foveal.view.folder import Folder
 from foveal.view.history import body_turns
+from foveal.view.pairs import PairFindings
 from foveal.view.texts import language, rooter
 
 MOST_CALLS, MOST_ROWS = 60_000, 20_000
-ASKS, ANSWERS = ("user", "question"), ("assistant", "answer", "chosen")
+ASKS, ANSWERS = ("user", "question"), ("assistant", "answer")
 
 
 @dataclass
@@ -130,6 +131,7 @@ class Findings:
     words: dict[str, Counter[str]] = field(default_factory=dict)
     distinct: int = 0
     distinct_with_picture: int = 0
+    pairs: PairFindings = field(default_factory=PairFindings)
 
     @cached_property
     def common_verbs(self) -> list[tuple[str, int, list[tuple[str, int]]]]:
@@ -158,16 +160,19 @@ def _read_rows(folder: Folder, found: Findings) -> None:
     alone, with_picture = array("Q"), array("Q")
     sql = "SELECT r.body, r.tags, r.images, l.rowid FROM rows l JOIN records r ON r.id=l.id"
     for body, tags, images, number in folder.query(sql):
-        turns = body_turns(orjson.loads(body))
+        body, tags = orjson.loads(body), orjson.loads(tags)
+        turns = body_turns(body)
         asked = " ".join(text for role, text in turns if role in ASKS)
         alone.append(_hash(asked))
         with_picture.append(_hash(images + asked))
-        _read_tags(orjson.loads(tags), found)
+        _read_tags(tags, found)
         if number % every:
             continue
         found.rows_read += 1
         for role, text in turns:
             _read_text(role, text, found)
+        if isinstance(body, dict) and body.get("kind") == "pair":
+            found.pairs.add(body, tags, asked)
         _read_question(asked, find_root, found)
     found.distinct, found.distinct_with_picture = _distinct(alone), _distinct(with_picture)
 
@@ -182,7 +187,7 @@ def _distinct(hashes: array[int]) -> int:
 
 def _read_tags(tags: Mapping[str, Any], found: Findings) -> None:
     for name, value in tags.items():
-        if isinstance(value, bool) or (isinstance(value, str) and len(value) <= 40 and name != "source"):
+        if isinstance(value, bool) or (isinstance(value, str) and len(value) <= 40 and name not in ("source", "group")):
             words = found.words.setdefault(name, Counter())
             if len(words) < 500:
                 words[str(value)] += 1

@@ -16,6 +16,7 @@ from foveal.errors import StoreError
 from foveal.record import Chat, Item, Pair, body_from_json
 from foveal.view.folder import Folder
 from foveal.view.numbers import clip, duration, money, plural, visible
+from foveal.view.pairs import Shown, Side, shown
 
 STYLES = {"kept": "green", "dropped": "yellow", "failed": "red", "pending": "dim"}
 
@@ -105,6 +106,11 @@ class Node:
         yield from self.calls
         for child in self.children:
             yield from child.all_calls()
+
+    @property
+    def pair(self) -> Shown | None:
+        """Its pair as it is shown, None when it is none."""
+        return shown(self.body, self.images, self.tags)
 
     def turns(self) -> list[tuple[str, str]]:
         """Return the body's words as (role, text); a pair's sides are roles of their own."""
@@ -253,8 +259,11 @@ def body_turns(body: Any) -> list[tuple[str, str]]:
 def _node_lines(node: Node, found: str) -> Iterator[RenderableType]:
     for digest, source in node.images if not node.step else ():
         yield Text(f"picture {digest[:12]}  {source or '(source not known)'}", style="dim")
-    for role, text in node.turns():
+    pair = node.pair
+    for role, text in node.turns() if pair is None else pair.turns:
         yield _said(role, text)
+    for side in () if pair is None else pair.sides:
+        yield _side(side, apart=pair is not None and pair.apart)
     if node.tags:
         yield Text("  ".join(f"{k}={_short(v)}" for k, v in node.tags.items()), style="dim")
     for number, call in enumerate(node.calls, 1):
@@ -273,6 +282,20 @@ def _short(value: Any) -> str:
 
 def _said(role: str, text: str) -> Text:
     return Text(f"{role}: ", style="bold").append(visible(text), "not bold")
+
+
+SIDES = {"chosen": "green", "rejected": "red"}
+
+
+def _side(side: Side, apart: bool) -> Text:
+    """Return one side of a pair: the words that the other lacks stand out; which picture it saw, if another."""
+    line = Text(f"{side.name}: ", style=f"bold {SIDES[side.name]}")
+    for text, marked in side.pieces:
+        line.append(visible(text), f"not bold {SIDES[side.name]} underline" if marked else "not bold default")
+    how = f", {side.about}" if side.about else ""
+    for digest, source in side.images if apart else ():
+        line.append(f"\n  about picture {digest[:12]}{how}  {source or '(source not known)'}", "dim not bold default")
+    return line
 
 
 def end_text(end: End) -> Text:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from foveal.view import numbers
 from foveal.view.analysis import Bin, Findings, Numbers, Score, analyse, histogram, top, total
 from foveal.view.folder import Folder
 from foveal.view.history import Asked, End, Node, read_node
+from foveal.view.pairs import PairFindings
 from foveal.view.pictures import thumbnail_uri
 from foveal.view.summary import Summary, summary_of
 from foveal.view.texts import LANGUAGE_METHOD, VERB_METHODS
@@ -46,7 +49,12 @@ SHARES = {"kept": 0.4, "dropped": 0.35, "failed": 0.2, "pending": 0.05}
 
 @dataclass(frozen=True)
 class Card:
-    """One record in the gallery."""
+    """One record in the gallery.
+
+    Attributes:
+        thumbs: (data URI, source) of the pictures beside it.
+        seen: digest -> data URI of the pictures that one side of a pair alone saw, and of those it is set against.
+    """
 
     id: str
     status: str
@@ -54,6 +62,7 @@ class Card:
     source: str
     thumbs: tuple[tuple[str, str], ...]
     node: Node
+    seen: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> list[Node]:
@@ -114,9 +123,11 @@ def cards(folder: Folder, gallery: int) -> Iterator[Card]:
     used = 0
     for record, status, reason in pick(folder, gallery):
         node = read_node(folder, record)
-        thumbs = tuple((thumbnail_uri(source, folder.path, THUMB), source) for _, source in _pictures(node)[:4])
-        card = Card(record, status, reason, str(node.tags.get("source") or ""), thumbs, node)
-        used += sum(len(uri) for uri, _ in thumbs) + _weight(node)
+        seen = {d: thumbnail_uri(source, folder.path, THUMB) for d, source in _seen(node)}
+        beside = [(d, source) for d, source in _pictures(node) if d not in seen or (d, source) in node.images]
+        thumbs = tuple((thumbnail_uri(source, folder.path, THUMB), source) for _, source in beside[:4])
+        card = Card(record, status, reason, str(node.tags.get("source") or ""), thumbs, node, seen)
+        used += sum(len(uri) for uri, _ in thumbs) + sum(map(len, seen.values())) + _weight(node)
         if used > MOST_BYTES:
             return
         yield card
@@ -128,6 +139,13 @@ def _pictures(node: Node) -> list[tuple[str, str]]:
     for child in node.children:
         found += [i for i in _pictures(child) if i not in found]
     return found
+
+
+def _seen(node: Node) -> list[tuple[str, str]]:
+    """Return the pictures to be shown over the sides of the pairs below a record, where those saw different ones."""
+    pair = node.pair
+    own = [image for side in pair.sides for image in side.images] if pair is not None and pair.apart else []
+    return [*own, *(image for child in node.children for image in _seen(child))]
 
 
 def _weight(node: Node) -> int:
@@ -148,6 +166,7 @@ class Chart:
     Attributes:
         series: names of the stacked series, in order ("kept", "other", or one of no name).
         mark: a threshold to draw, with its knob's name.
+        names: what to write under the axis where, instead of numbers.
     """
 
     title: str
@@ -157,6 +176,7 @@ class Chart:
     low: float
     high: float
     mark: tuple[float, str] | None = None
+    names: tuple[tuple[float, str], ...] = ()
 
     @property
     def most(self) -> int:
@@ -186,6 +206,8 @@ class Chart:
         """What is written under the axis: (x, text, anchor)."""
         if not self.bins:
             return []
+        if self.names:
+            return [(self.x(value), text, "middle") for value, text in self.names]
         if self.bins[0].high - self.bins[0].low == 1 and len(self.bins) <= 12:
             return [(round(self.x(b.low + 0.5), 2), b.label, "middle") for b in self.bins]
         edges = [*(b.low for b in self.bins), self.high][:: max(1, len(self.bins) // 4)]
@@ -262,6 +284,7 @@ def knobs_of(folder: Folder) -> dict[str, dict[str, Any]]:
 def tag_charts(found: Findings) -> list[Chart]:
     """Return a chart for each numeric tag that varies and is not already told by the prompt that gave it."""
     told = {score.name.rpartition("/")[2] for score in found.scores.values()}
+    told |= {"distance"} if found.pairs.logs else set()  # drawn with the pairs
     charts = []
     for name, values in sorted(found.numeric.items()):
         if name not in told and len(values.counts) > 1:
@@ -279,6 +302,28 @@ def length_charts(found: Findings) -> list[Chart]:
         note = f"{numbers.plural(values.n, 'text')}; {words}; {letters.mean:.0f} ± {letters.std:.0f} characters"
         charts.append(_chart(name, note, {"": values}, low=0, high=max(values.quantile(0.98), 1.0)))
     return charts
+
+
+def pair_charts(pairs: PairFindings) -> list[Chart]:
+    """Return the charts of a set of pairs: how lengths compare, and how far the sides are apart."""
+    if not pairs.logs:
+        return []
+    bins = [Bin(n / 4, (n + 1) / 4, _times(n / 4, (n + 1) / 4), (0,)) for n in range(-12, 12)]
+    counts = Counter(min(max(math.floor(log / math.log(2) * 4 + 1e-9), -12), 11) for log in pairs.logs)
+    bins = [replace(b, counts=(counts[n],)) for n, b in enumerate(bins, -12)]
+    found = pairs.lengths
+    note = f"chosen words for each rejected word; geometric mean {found.ratio:.2f}"
+    names = ((-2, "¼"), (-1, "½"), (0, "equal"), (1, "2 times"), (2, "4 times"))
+    lengths = Chart("length of chosen to rejected", note, bins, ("",), -3, 3, names=names)
+    apart = Numbers()
+    for value in pairs.distances:
+        apart.add(value)
+    note = f"share of words that differ; mean {apart.mean:.2f} of {numbers.plural(apart.n, 'pair')}"
+    return [lengths, _chart("distance of the sides", note, {"": apart}, low=0, high=1, bins=20)]
+
+
+def _times(low: float, high: float) -> str:
+    return f"{2**low:.2g} to {2**high:.2g} times as long"
 
 
 # --- the page ------------------------------------------------------------------------------------------------------
@@ -325,6 +370,7 @@ def render(folder: Folder, gallery: int) -> str:
         scores=score_charts(found, knobs_of(folder)),
         tags=tag_charts(found),
         lengths=length_charts(found),
+        pairs=pair_charts(found.pairs),
         language_method=LANGUAGE_METHOD,
         verb_method=VERB_METHODS[found.verb_method],
         finishes=total(found.finishes.values()),

@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
+from foveal.errors import ModelSetupError
 from foveal.models.local import LocalBackend
+from foveal.models.small.tower import Tower
 from foveal.models.small.vlm import ABOUT, SmallVLM
 from foveal.models.wire import Request
 
 __all__ = ["ABOUT", "Small", "SmallVLM"]
 
 
-class Small(LocalBackend):
-    """The embedded model as a Backend; it can show its tokens to `foveal serve`."""
+def weights_in(folder: Path) -> Path:
+    """Return the folder of the embedded model's weights: the one named, or `small` inside it.
 
-    def __init__(self, weak: bool = False) -> None:
-        self._small = SmallVLM(weak=weak)
+    Raises:
+        ModelSetupError: neither holds them.
+    """
+    for place in (folder / "small", folder):
+        if (place / "model.safetensors").is_file() and (place / "tokenizer.json").is_file():
+            return place
+    raise ModelSetupError(f"small:{folder} holds no weights of the embedded model (model.safetensors, tokenizer.json)")
+
+
+class Small(LocalBackend):
+    """The embedded model as a Backend; it can show its tokens to `foveal serve`.
+
+    Args:
+        folder: other weights than the packaged ones: what `foveal train` wrote, or its `small` folder.
+        weak: the packaged early checkpoint, which stands for a model before alignment.
+
+    Raises:
+        ModelSetupError: there are none in that folder.
+    """
+
+    def __init__(self, folder: Path | None = None, weak: bool = False) -> None:
+        try:
+            self._small = SmallVLM(None if folder is None else weights_in(folder), weak=weak)
+        except KeyError as error:  # weights, but of another model: without the note of their shape
+            raise ModelSetupError(f"{folder} holds weights of another model than the embedded one") from error
         super().__init__(lambda: self._small)
+
+    def see_with(self, tower: Tower) -> None:
+        """Use a vision tower that several of these share, so that a picture is encoded once for all of them."""
+        self._small.see_with(tower)
 
     @property
     def identity(self) -> str:

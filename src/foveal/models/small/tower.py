@@ -135,7 +135,8 @@ def normalised(picture: Pillow.Image) -> Array:
 class Tower:
     """Pictures in, hidden states out; remembers the last few pictures by digest."""
 
-    def __init__(self, threads: int = 0) -> None:
+    def __init__(self, threads: int = 0, remember: int = REMEMBERED) -> None:
+        self._most = remember
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -162,6 +163,6 @@ class Tower:
         for digest in wanted:
             self._known[digest] = found[digest]
             self._known.move_to_end(digest)
-        while len(self._known) > REMEMBERED:
+        while len(self._known) > self._most:
             self._known.popitem(last=False)
         return [found[image.digest] for image in images]

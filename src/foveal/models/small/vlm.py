@@ -77,6 +77,10 @@ class SmallVLM:
             self._tower = Tower(self._threads)
         return self._tower
 
+    def see_with(self, tower: Tower) -> None:
+        """Use this vision tower instead of one of its own."""
+        self._tower = tower
+
     def render(self, messages: Sequence[Message], open_turn: bool = False) -> str:
         """Return the chat template's text for messages; `open_turn` leaves the last turn open."""
         return render(messages, open_turn)

@@ -1,0 +1,1 @@
+"""Commands of other rooms, one module each; `cli.COMMANDS` names them."""

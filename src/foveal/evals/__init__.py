@@ -1,0 +1,1 @@
+"""Evaluation: a source of questions with known answers, a model that answers in a run, and a scorer that is pure."""

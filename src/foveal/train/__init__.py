@@ -1,0 +1,1 @@
+"""Training on what was made: losses, rewards and verbs, thin on TRL."""
