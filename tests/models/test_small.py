@@ -193,6 +193,19 @@ def test_real_pictures_end_to_end():
     assert all(reply.text for reply in small.generate(hooks))
 
 
+def test_weaker_checkpoint_is_another_model():
+    from importlib import resources
+
+    from foveal.models.connect import connect
+
+    weak, strong = connect("small:weak"), connect("small")
+    assert weak.identity.startswith("foveal-small-weak@")
+    assert weak.identity.split("@")[1] != strong.identity.split("@")[1]
+    assert (resources.files("foveal.models.small") / "weak.safetensors").stat().st_size < 8_000_000
+    request = ask("What is on the left?", 3)
+    assert weak.prompt_ids(request, generation=True) == strong.prompt_ids(request, generation=True)
+
+
 def test_several_see_with_one_tower():
     tower, seen = FakeTower(), []
     features = tower.features
