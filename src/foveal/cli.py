@@ -25,7 +25,7 @@ STOPPED, BAD_SETUP, ALL_FAILED = 3, 2, 1
 """Exit codes beside 0: stopped and can be continued; nothing was paid; every record failed."""
 
 SMALL_NOTE = (
-    "The embedded model knows a few dozen kinds of objects in simple scenes; on other pictures its data is only good "
+    "The embedded model knows 133 kinds of objects in simple scenes; on other pictures its data is only good "
     "for trying things out. Name your own with --model URL."
 )
 ORACLE_NOTE = (
