@@ -60,7 +60,7 @@ __all__ = [
 
 Kind: TypeAlias = Literal["random", "popular", "adversarial"]
 KINDS: tuple[Kind, ...] = ("random", "popular", "adversarial")
-"""How an absent noun is picked (POPE, 2305.10355, section 4.1)."""
+"""How an absent noun is picked (POPE, 2305.10355)."""
 
 DOUBT = 0.12
 """The least distance of two centres, as a share of the side, for one thing to be left of or above another."""

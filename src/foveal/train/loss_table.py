@@ -306,7 +306,7 @@ def _spelt_out(text: str) -> list[tuple[str, float]]:
     terms = []
     for part in text.split("+"):
         name, _, number = part.strip().partition(":")
-        weight = _weight(number, part)
+        weight = weight_of(number, f"loss {part.strip()!r}", "sft:0.2")
         if name in RECIPES:
             terms += [(inner, weight * w) for inner, w in _spelt_out(RECIPES[name])]
         elif name in LOSSES or name in TRL:
@@ -316,13 +316,18 @@ def _spelt_out(text: str) -> list[tuple[str, float]]:
     return terms
 
 
-def _weight(number: str, part: str) -> float:
+def weight_of(number: str, what: str, example: str) -> float:
+    """Return the weight that stands after a name's colon, 1 where none does.
+
+    Raises:
+        RecipeError: it is not a number above 0.
+    """
     try:
         weight = float(number or 1)
     except ValueError:
         weight = -1.0
     if not 0 < weight < float("inf"):
-        raise RecipeError(f"loss {part.strip()!r}: the weight after the colon is a number above 0, as in sft:0.2")
+        raise RecipeError(f"{what}: the weight after the colon is a number above 0, as in {example}")
     return weight
 
 

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from foveal.errors import RecipeError, SourceError, nearest
+from foveal.train.loss_table import weight_of
 
 Completion: TypeAlias = str | Sequence[Mapping[str, Any]]
 Function: TypeAlias = Callable[..., list[float | None]]
@@ -242,7 +243,7 @@ def chosen(rewards: Sequence[str], strict: Sequence[str] = ()) -> tuple[list[Fun
         _known(name)
         if name in weights:
             raise RecipeError(f"reward {name!r} is named twice; give it one weight")
-        weights[name] = _weight(number, part)
+        weights[name] = weight_of(number, f"reward {part.strip()!r}", "tagged:0.5")
     if not weights:
         raise RecipeError(f"a reward is wanted, one or more of: {', '.join(REWARDS)}")
     for name in strict:
@@ -278,13 +279,3 @@ def _known(name: str) -> Reward:
     if name not in REWARDS:
         raise RecipeError(f"no reward {name!r}{nearest(name, REWARDS)}")
     return REWARDS[name]
-
-
-def _weight(number: str, part: str) -> float:
-    try:
-        weight = float(number or 1)
-    except ValueError:
-        weight = -1.0
-    if not 0 < weight < float("inf"):
-        raise RecipeError(f"reward {part.strip()!r}: the weight after the colon is a number above 0, as in tagged:0.5")
-    return weight
