@@ -449,6 +449,12 @@ def taught(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
             return asked(made.question, made.answer)
 
 
+def named(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
+    """Return the question what is at some place, and its answer: short, and what all others stand on."""
+    made = fact_of("what", scene, rng, nouns)
+    return taught(scene, rng, nouns) if made is None else asked(made.question, made.answer)
+
+
 def described(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> Talk:
     """Return a request for a description or caption, in one sentence or several, and what fulfils it."""
     if rng.random() < 0.3:
@@ -469,7 +475,7 @@ def lesson(scene: Scene, rng: random.Random, nouns: Sequence[str]) -> list[Talk]
     """Return one scene's conversations: each is learned as if alone after the picture."""
     talks = [hooked(scene, rng, nouns)]
     talks += [maker(scene, rng, nouns) for maker, share in SOMETIMES.items() if rng.random() < share]
-    others = [maker(scene, rng, nouns) for maker in (*[seen_or_not] * 3, *[taught] * 3, *[judged] * 3)]
+    others = [maker(scene, rng, nouns) for maker in (*[seen_or_not] * 3, *[named] * 3, *[taught] * 3, *[judged] * 3)]
     rng.shuffle(others)
     more = [maker(scene, rng, nouns) for maker in rng.choices((seen_or_not, taught, judged), k=4)]
     return talks + others + more

@@ -29,6 +29,7 @@ from torch.nn import functional as f
 import features
 import train_tokenizer
 from foveal.models.small.tokenizer import IMAGE, Tokenizer
+from foveal.scrapbook.panels import PHRASES, WORDS
 from foveal.scrapbook.scene import Scene, looks
 from foveal.scrapbook.truth import plural
 from net import Net, Shape, shuffled
@@ -36,6 +37,7 @@ from pack import Batch, batch
 from tasks import lesson
 
 NOUNS = sorted({look.noun for look in looks()})
+SAID = [words.lower() for words in (*WORDS, *PHRASES)]
 MOST = 16
 """Things in a scene or sheet."""
 
@@ -52,6 +54,9 @@ class Data:
         named = np.take_along_axis(nouns, np.maximum(cells, 0), 1)
         self.labels = torch.from_numpy(np.where(cells >= 0, named + 1, 0))
         self.cells, self.nouns = torch.from_numpy(cells), torch.from_numpy(nouns)
+        said = {words: i for i, words in enumerate(SAID)}
+        texts = [([said.get(t.words.lower(), -1) for t in s.texts] + [-1] * MOST)[:MOST] for s in self.scenes]
+        self.said = torch.tensor(texts)
         self.present = torch.zeros(len(self.scenes), len(NOUNS))
         for i, scene in enumerate(self.scenes):
             self.present[i, [number[t.noun] for t in scene.things]] = 1
@@ -73,6 +78,7 @@ class Helpers(torch.nn.Module):
         self.sharp = torch.nn.Parameter(torch.tensor(8.0))
         self.place = torch.nn.Linear(width, 36)
         self.there = torch.nn.Linear(width, 1)
+        self.read = torch.nn.Linear(width, len(SAID))
         self.noun = torch.full((tokenizer.size,), -1)
         for i, noun in enumerate(NOUNS):
             for form in (noun, plural(noun)):
@@ -89,13 +95,15 @@ class Helpers(torch.nn.Module):
 
     def objects(self, net: Net, image: torch.Tensor, cells: torch.Tensor, nouns: torch.Tensor) -> torch.Tensor:
         """Return the loss of naming each thing by the mean of the image tokens it covers."""
-        inside = (cells[:, None] == torch.arange(MOST)[:, None]).float()  # (rows, things, tokens)
-        size = inside.sum(-1)
-        at = size > 0
-        mean = (inside @ image)[at] / size[at][:, None]
+        mean, at = means(image, cells)
         table = net.embed_tokens.weight[self.words]
         scores = f.normalize(mean, dim=-1) @ f.normalize(table, dim=-1).T * self.sharp
         return f.cross_entropy(scores, nouns[at])
+
+    def reading(self, image: torch.Tensor, cells: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
+        """Return the loss of telling the words on each board, numbers left out, by the mean of its image tokens."""
+        mean, at = means(image, cells)
+        return f.cross_entropy(self.read(mean), said[at], ignore_index=-1)
 
     def presence(self, middle: torch.Tensor, b: Batch, present: torch.Tensor) -> torch.Tensor:
         """Return the loss of telling, at each noun of a talk that sees the picture, whether it is there."""
@@ -105,13 +113,24 @@ class Helpers(torch.nn.Module):
         return f.binary_cross_entropy_with_logits(self.there(middle[at])[:, 0], truth)
 
 
-def warm_up(net: Net, helpers: Helpers, data: Data, args: argparse.Namespace, log: Log | None, rank: int) -> None:
+def means(image: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the mean image token (n, width) of each thing that covers any, and which these are: (rows, MOST)."""
+    inside = (cells[:, None] == torch.arange(MOST)[:, None]).float()
+    size = inside.sum(-1)
+    at = size > 0
+    return (inside @ image)[at] / size[at][:, None], at
+
+
+def warm_up(
+    net: Net, helpers: Helpers, data: Data, boards: Data, args: argparse.Namespace, log: Log | None, rank: int
+) -> None:
     """Teach the projector alone to name its tokens: cheap, and the decoder's words come to mean something to it."""
     with torch.no_grad():
         net.projector.learn_spread(data.patches(list(range(0, len(data.scenes), 5))).flatten(0, 1)[::7])
         mine = list(range(len(data.scenes)))[rank :: args.workers]
-        ready = [net.projector.whitened(data.patches(mine[i : i + 200])).half() for i in range(0, len(mine), 200)]
-    known = torch.cat(ready)
+        known = ready(net, data, mine)
+        written = ready(net, boards, list(range(len(boards.scenes)))[rank :: args.workers])
+        cells_, said = boards.cells[rank :: args.workers], boards.said[rank :: args.workers]
     labels, cells, nouns = data.labels[mine], data.cells[mine], data.nouns[mine]
     parameters = [*net.projector.linear_1.parameters(), *net.projector.linear_2.parameters()]
     parameters += [*([] if args.begin else [net.embed_tokens.weight]), *helpers.parameters()]
@@ -120,21 +139,30 @@ def warm_up(net: Net, helpers: Helpers, data: Data, args: argparse.Namespace, lo
     step = 0
     optimizer = torch.optim.AdamW(parameters, 1e-3, weight_decay=0.05)
     for epoch in range(args.warm):
-        total = 0.0
+        total = read = 0.0
         for at in torch.randperm(len(mine))[: steps // args.warm * size].split(size):
             rate(optimizer, 2e-3 * min(1, (step + 1) / 100) * (1 - 0.97 * step / steps))
             seen = f.dropout(known[at].float(), args.drop, training=True)
             image = net.projector.linear_2(f.gelu(net.projector.linear_1(seen)))
             naming, placing = helpers(net, image, labels[at])
             things = helpers.objects(net, image, cells[at], nouns[at])
+            few = torch.randint(len(written), (len(at) // 4,))
+            seen = f.dropout(written[few].float(), args.drop, training=True)
+            image = net.projector.linear_2(f.gelu(net.projector.linear_1(seen)))
+            reading = helpers.reading(image, cells_[few], said[few])
             optimizer.zero_grad()
-            (naming + things + 0.1 * placing).backward()
+            (naming + things + 0.1 * placing + 0.5 * reading).backward()
             averaged(parameters)
             optimizer.step()
-            total += float(things.detach())
+            total, read = total + float(things.detach()), read + float(reading.detach())
             step += 1
         if log is not None:
-            log.write(phase="projector", epoch=epoch, things=total * args.warm / steps)
+            log.write(phase="projector", epoch=epoch, things=total * args.warm / steps, words=read * args.warm / steps)
+
+
+def ready(net: Net, data: Data, rows: list[int]) -> torch.Tensor:
+    """Return the whitened features of rows, float16."""
+    return torch.cat([net.projector.whitened(data.patches(rows[i : i + 200])).half() for i in range(0, len(rows), 200)])
 
 
 def rate(optimizer: torch.optim.Optimizer, value: float) -> None:
@@ -211,6 +239,7 @@ def train(
     helpers: Helpers,
     data: Data,
     sheets: Data,
+    boards: Data,
     tokenizer: Tokenizer,
     args: argparse.Namespace,
     log: Log | None,
@@ -225,7 +254,7 @@ def train(
     for step in range(first, args.steps):
         done = step / args.steps
         rate(optimizer, args.rate * min(1, (step + 1) / 60) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * done))))
-        losses = learn(net, helpers, data, sheets, tokenizer, args, *next(feed))
+        losses = learn(net, helpers, data, sheets, boards, tokenizer, args, *next(feed))
         optimizer.zero_grad()
         (losses["loss"] + 0.5 * losses["naming"] + 0.05 * losses["placing"] + 0.5 * losses["presence"]).backward()
         averaged(parameters)
@@ -249,26 +278,31 @@ def learn(
     helpers: Helpers,
     data: Data,
     sheets: Data,
+    boards: Data,
     tokenizer: Tokenizer,
     args: argparse.Namespace,
     rows: list[int],
     b: Batch,
 ) -> dict[str, torch.Tensor]:
     """Return the losses of a batch."""
-    image = net.projector(data.patches(rows), args.drop)
     ids, weight = torch.from_numpy(b.ids), torch.from_numpy(b.weight)
     only = (weight > 0).float().topk(int((weight > 0).sum(1).max()), 1).indices  # what is learned, evened out by row
     where = ids == tokenizer.ids[IMAGE]
-    hidden, middle = net(ids, image, torch.from_numpy(b.positions), mask(b), where, only)
-    weight, target = weight.gather(1, only), torch.from_numpy(b.target).gather(1, only)
-    at = weight > 0
-    each = f.cross_entropy(net.logits(hidden[at]), target[at], reduction="none")
-    naming, placing = helpers(net, image, data.labels[rows])
     others = torch.randint(len(sheets.scenes), (3 * len(rows),)).tolist()
-    many = net.projector(sheets.patches(others), args.drop)
+    signs = torch.randint(len(boards.scenes), (len(rows),)).tolist()
+    with torch.autocast("cpu", torch.bfloat16, enabled=features.HALF):
+        seen = torch.cat((data.patches(rows), sheets.patches(others), boards.patches(signs)))
+        image, many, written = net.projector(seen, args.drop).float().split((len(rows), len(others), len(signs)))
+        hidden, middle = net(ids, image, torch.from_numpy(b.positions), mask(b), where, only)
+        weight, target = weight.gather(1, only), torch.from_numpy(b.target).gather(1, only)
+        at = weight > 0
+        logits = net.logits(hidden[at]).float()
+    each = f.cross_entropy(logits, target[at], reduction="none")
+    naming, placing = helpers(net, image, data.labels[rows])
     naming = naming + helpers.objects(net, many, sheets.cells[others], sheets.nouns[others])
     naming = naming + helpers.objects(net, image, data.cells[rows], data.nouns[rows])
-    presence = helpers.presence(middle, b, data.present[rows])
+    naming = naming + 0.5 * helpers.reading(written, boards.cells[signs], boards.said[signs])
+    presence = helpers.presence(middle.float(), b, data.present[rows])
     loss = (each * weight[at]).sum() / weight[at].sum()
     return {"loss": loss, "naming": naming, "placing": placing, "presence": presence}
 
@@ -330,6 +364,7 @@ def main() -> None:
     parser.add_argument("--features", type=Path)
     parser.add_argument("--thousands", type=int, default=24, help="training scenes")
     parser.add_argument("--sheets", type=int, default=6, help="thousands of them")
+    parser.add_argument("--boards", type=int, default=4, help="thousands of them")
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--size", type=int, default=24, help="scenes of a step")
     parser.add_argument("--rate", type=float, default=1.5e-3)
@@ -341,9 +376,9 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     args.features = args.features or args.out / "features"
-    drawn = [*features.training(args.thousands), *features.sheets(args.sheets), *features.HELD]
-    features.encode_all(args.features, drawn)
-    args.sheets = [part.name for part in features.sheets(args.sheets)]
+    sheets, boards = features.sheets(args.sheets), features.boards_of(args.boards)
+    features.encode_all(args.features, [*features.training(args.thousands), *sheets, *boards, *features.HELD])
+    args.sheets, args.boards = [part.name for part in sheets], [part.name for part in boards]
     args.parts = [part.name for part in features.training(args.thousands)]
     make_tokenizer(args.out, [s for name in args.parts[:4] for s in features.scenes(args.features, name)])
     if args.workers == 1:
@@ -360,7 +395,7 @@ def work(rank: int, args: argparse.Namespace) -> None:
         dist.init_process_group(
             "gloo", init_method=f"file://{(args.out / 'meeting').resolve()}", rank=rank, world_size=args.workers
         )
-    data = Data(args.features, args.parts)
+    data, boards = Data(args.features, args.parts), Data(args.features, args.boards)
     tokenizer = Tokenizer(args.out / "tokenizer.json")
     torch.manual_seed(0)
     net = Net(Shape(tokenizer.size))
@@ -373,8 +408,8 @@ def work(rank: int, args: argparse.Namespace) -> None:
     if not (args.out / "checkpoint.pt").exists():
         if args.begin:
             adopt(net, args.begin, tokenizer)
-        warm_up(net, helpers, Data(args.features, args.parts[::2] + args.sheets), args, log, rank)
-    train(net, helpers, data, Data(args.features, args.sheets), tokenizer, args, log, rank)
+        warm_up(net, helpers, Data(args.features, args.parts + args.sheets), boards, args, log, rank)
+    train(net, helpers, data, Data(args.features, args.sheets), boards, tokenizer, args, log, rank)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -31,6 +32,9 @@ def options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--smoke", action="store_true", help="every stage once, as small as can be: tests the machinery")
     p.add_argument("--arms", metavar="A,B", help="only these arms of one claim, beside its base")
     p.add_argument("--held", type=int, metavar="N", help="held-out scenes for each seed (default 160)")
+    p.add_argument(
+        "--workers", type=int, metavar="N", help="seeds side by side, each in a process (default: as many as cores)"
+    )
     p.add_argument("--list", action="store_true", dest="listed", help="list the claims and what they expect, and stop")
     p.add_argument("--plan", action="store_true", help="estimate the time, and stop")
     p.add_argument("--write", type=Path, metavar="PAGE", help="put the results into this page, plots beside it")
@@ -92,10 +96,11 @@ def _setting(args: argparse.Namespace) -> Setting:
         claims = [claim.shrunk(c) for c in claims]
     seeds = args.seeds if args.seeds is not None else 1 if args.smoke else 3
     held = args.held if args.held is not None else sizes.held
-    if seeds < 1 or held < 2:
-        raise RecipeError("--seeds is a whole number from 1 up, --held from 2")
+    workers = args.workers if args.workers is not None else os.cpu_count() or 1
+    if seeds < 1 or held < 2 or workers < 1:
+        raise RecipeError("--seeds and --workers are whole numbers from 1 up, --held from 2")
     subject, teacher = args.subject or cast.subject(), args.teacher or cast.TEACHER
-    return Setting(args.out, tuple(claims), seeds, replace(sizes, held=held), subject, teacher)
+    return Setting(args.out, tuple(claims), seeds, replace(sizes, held=held), subject, teacher, workers)
 
 
 def _prove(args: argparse.Namespace, setting: Setting) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from functools import cached_property
 from importlib import resources
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from foveal.errors import ModelSetupError
 from foveal.models.connect import connect, spec_of
 from foveal.models.wire import Backend
+from foveal.proof.parallel import THREADS
 
 if TYPE_CHECKING:
     from foveal.models.small.tower import Tower
@@ -57,7 +59,7 @@ class Cast:
         """The vision tower of the embedded model."""
         from foveal.models.small.tower import Tower
 
-        return Tower(remember=REMEMBERED)
+        return Tower(int(os.environ.get(THREADS) or 0), REMEMBERED)
 
     def open(self, spec: str | Path) -> Backend:
         """Return the backend of a spec, or of the folder of a trained model; every run needs a new one.

@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from foveal.evals.suite import EVALUATIONS, ask_all, questions_of, scored
 from foveal.proof.cast import TEACHER, Cast, settled, subject
 from foveal.proof.claim import FULL, Arm, Claim, Contrast, Part, Sizes, Training, Upsampled
 from foveal.proof.data import Kitchen, slug
+from foveal.proof.parallel import side_by_side
 from foveal.record import digest
 from foveal.scrapbook import make
 from foveal.train.job import Job, train
@@ -42,6 +44,7 @@ class Setting:
         claims: from `claim.chosen`.
         seeds: how many.
         subject: who is trained; `teacher`: who makes data where a claim says so.
+        workers: how many seeds are gone through at once, each in a process and on a share of the cores.
     """
 
     out: Path
@@ -50,6 +53,7 @@ class Setting:
     sizes: Sizes = FULL
     subject: str = field(default_factory=subject)
     teacher: str = TEACHER
+    workers: int = 1
 
 
 @dataclass
@@ -116,12 +120,19 @@ def prove(
         RunStopped: a signal; the same call continues.
     """
     cast, proof = Cast(), Proof(setting)
+    if min(setting.workers, setting.seeds) > 1:
+        side_by_side(partial(_alone, setting), setting.seeds, setting.workers, say)
     for seed in range(setting.seeds):
         proof.outcomes.append({})
         _Seed(setting, seed, cast, proof, say).run()
         if after:
             after(proof)
     return proof
+
+
+def _alone(setting: Setting, seed: int, say: Callable[[str], object]) -> None:
+    """Go through one seed; `prove` gathers what was done, for nothing is paid or trained twice."""
+    _Seed(setting, seed, Cast(), Proof(setting, [{}]), say).run()
 
 
 def arms_of(claims: Sequence[Claim]) -> dict[str, tuple[Arm, tuple[str, ...]]]:
