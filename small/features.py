@@ -25,7 +25,7 @@ HALF = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures drawn and encoded together: seeds, whose looks they show, what else (None: sheets, or boards by name)."""
+    """Pictures drawn and encoded together: seeds, whose looks they show, and how (None: sheets, or boards by name)."""
 
     name: str
     seeds: range

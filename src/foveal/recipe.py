@@ -178,13 +178,18 @@ def _imported(file: Path) -> Iterator[Path]:
 
 def all_methods() -> dict[str, Step]:
     """Return every method that comes with foveal, by name."""
-    found = sorted(m.name for m in pkgutil.iter_modules(methods.__path__) if m.ispkg)
-    return {name: _method(name) for name in found}
+    return {name: _method(name) for name in _method_names()}
+
+
+def _method_names() -> list[str]:
+    """Return the names of methods: their folders', with hyphens for underscores."""
+    return sorted(m.name.replace("_", "-") for m in pkgutil.iter_modules(methods.__path__) if m.ispkg)
 
 
 def _method(name: str) -> Step:
-    module = importlib.import_module(f"foveal.methods.{name}.method")
-    return Step(name, "row", getattr(module, name))
+    folder = name.replace("-", "_")
+    module = importlib.import_module(f"foveal.methods.{folder}.method")
+    return Step(name, "row", getattr(module, folder))
 
 
 def _tables() -> dict[str, Step]:
@@ -211,7 +216,7 @@ def find_step(name: str, beside: Path | None = None) -> Step:
         return _own(name, beside)
     if name in (tables := _tables()):
         return tables[name]
-    known = [m.name for m in pkgutil.iter_modules(methods.__path__) if m.ispkg]
+    known = _method_names()
     if name not in known:
         raise RecipeError(f"no step is called {name!r}{nearest(name, [*known, *tables])}")
     return _method(name)

@@ -39,7 +39,7 @@ def test_the_plan_is_for_what_was_asked(capsys: pytest.CaptureFixture[str]) -> N
         (["sevo"], "no claim is called 'sevo'; did you mean 'seva'"),
         (["--arms", "seva-500"], "--arms are of one claim: name it"),
         (["seva", "--arms", "seva-5"], "no arm is called 'seva-5'"),
-        (["seva", "--seeds", "0"], "--seeds is a whole number from 1 up"),
+        (["seva", "--seeds", "0"], "--seeds and --workers are whole numbers from 1 up"),
         (["seva", "--held", "1"], "--held from 2"),
     ],
 )
