@@ -65,10 +65,17 @@ def oasis_model() -> Scripted:
 
 def any_answers(request: Request) -> str:
     """Answer any method's prompts: words, choices and scores as for Oasis; what is said of a picture depends on it."""
-    said = oasis_answers(request)
+    said, words = oasis_answers(request), words_of(request)
     seen = "".join(p.digest[:4] for m in request.messages for p in m.parts if not isinstance(p, str))
-    free = not (request.open_turn or request.choices or request.schema or said.startswith("{"))
-    return f"{said} with {seen}" if free and seen else said
+    if request.open_turn or request.choices or request.schema or said.startswith("{"):
+        return said
+    if "one per line" in words:
+        return f"1. What is to be seen at {seen or 'the edge'}?\n2. How many marks has {seen or 'the middle'}?"
+    if "Answer:" in words:
+        return f"The mark stands at the edge, as marks do, and {' nothing' * 12} else is near.\nAnswer: A mark {seen}."
+    if "Write only" in words:
+        return f"What is to be seen at {seen or 'the edge of everything'}?"
+    return f"{said} with {seen}" if seen else said
 
 
 @pytest.fixture

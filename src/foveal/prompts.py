@@ -37,15 +37,19 @@ class Prompt(str):
         return self
 
 
+SHARED = Path(__file__).parent / "steps" / "prompts"
+"""Prompts that several methods use."""
+
+
 class Prompts:
     """The prompt files of one method: `P.kind(text=...)` renders `prompts/kind.md`."""
 
-    def __init__(self, folder: Path, method: str) -> None:
-        self.folder, self.method = folder, method
+    def __init__(self, folder: Path, method: str, shared: tuple[str, ...] = ()) -> None:
+        self.folder, self.method, self.shared = folder, method, shared
 
     def names(self) -> list[str]:
-        """Return the names of the prompt files, sorted."""
-        return sorted(p.stem for p in self.folder.glob("*.md"))
+        """Return the names of the prompt files, the shared ones among them, sorted."""
+        return sorted({*(p.stem for p in self.folder.glob("*.md")), *self.shared})
 
     def path(self, name: str) -> Path:
         """Return the file that answers to a name: the user's own where there is one.
@@ -57,9 +61,12 @@ class Prompts:
             for candidate in (folder / self.method / f"{name}.md", folder / f"{name}.md"):
                 if candidate.is_file():
                     return candidate
-        if (own := self.folder / f"{name}.md").is_file():
+        if (own := self._own(name)).is_file():
             return own
         raise RecipeError(f"{self.method} has no prompt {name!r}{nearest(name, self.names())}")
+
+    def _own(self, name: str) -> Path:
+        return (SHARED if name in self.shared else self.folder) / f"{name}.md"
 
     def text(self, name: str) -> str:
         """Return a prompt file's text, unrendered."""
@@ -77,7 +84,7 @@ class Prompts:
         """
         for name in self.names():
             try:
-                used, known = _variables(self.text(name)), _variables(_read(self.folder / f"{name}.md"))
+                used, known = _variables(self.text(name)), _variables(_read(self._own(name)))
             except (jinja2.TemplateError, UnicodeDecodeError) as error:
                 raise RecipeError(f"prompt {self.path(name)}: {error}") from error
             if unknown := sorted(used - known):
@@ -108,10 +115,16 @@ class Prompts:
         return lambda **values: self.render(name, **values)
 
 
-def beside(file: str) -> Prompts:
-    """Return the prompts of the method whose module is `file`: the `prompts` folder next to it."""
+def beside(file: str, *shared: str) -> Prompts:
+    """Return the prompts of the method whose module is `file`: the `prompts` folder next to it.
+
+    Args:
+        file: the module's `__file__`.
+        *shared: names of prompts that it shares with other methods (`steps/prompts`).
+    """
     folder = Path(file).parent
-    return Prompts(folder / "prompts", folder.name if Path(file).stem == "method" else Path(file).stem)
+    name = folder.name if Path(file).stem == "method" else Path(file).stem
+    return Prompts(folder / "prompts", name.replace("_", "-"), shared)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Rules about texts that need no model: is it garbled, is it one sentence, what is left without special tokens."""
+"""Rules about texts that need no model: is it garbled, what are its sentences, its lines, its labelled parts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,28 @@ _SPECIAL = re.compile(
     r"<\|[^<>|]{1,40}\|>|<\|[a-z_]+>|<[a-z_]+\|>|</?(?:image|video|audio|img|bbox|ref|box|s|pad|unk|eos|bos)\b[^<>]{0,40}>",
     re.IGNORECASE,
 )
+_BETWEEN = re.compile(r"(?<=[.!?…])(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St|No|vs)\.)(?<!\bMrs\.)\s+|(?<=[。！？])")
+_BULLET = re.compile(r"^(?:[-*•·–]|\(?\d{1,2}[.):]|[a-z][.)]|(?:question|q)\s*\d{0,2}\s*[.:)])\s+", re.IGNORECASE)
+_ASKED = re.compile(
+    r"\W*(?:(?:please|then|now)\s+)?(?:"
+    "add|analyse|analyze|argue|arrange|ask|assess|calculate|caption|choose|classify|compare|complete|compose|"
+    "compute|convert|count|create|decide|deduce|define|describe|design|determine|discuss|draft|draw|estimate|"
+    "evaluate|examine|explain|extract|fill|find|generate|give|guess|identify|imagine|infer|interpret|invent|"
+    "judge|label|list|locate|look|make|mark|match|mention|name|offer|order|outline|pick|plan|point|predict|"
+    "prepare|present|propose|provide|rank|rate|read|recommend|render|report|rewrite|say|select|share|show|"
+    "sketch|solve|sort|specify|state|suggest|summarise|summarize|suppose|talk|tell|think|translate|transcribe|"
+    "use|verify|walk|what|when|where|which|who|why|how|write"
+    r")\b",
+    re.IGNORECASE,
+)
+"""How requests begin that have no question mark."""
+_GENERAL = frozenset(
+    ("about", "along", "answer", "arranged", "arrangement", "colour", "colours", "color", "colors", "composition",
+     "describe", "description", "detail", "detailed", "details", "elements", "everything", "explain", "image",
+     "including", "objects", "people", "photo", "picture", "provide", "scene", "setting", "shown", "shows", "their",
+     "there", "these", "thing", "things", "visible", "visual", "where", "which", "write")
+)  # fmt: skip
+"""Words that are about pictures as such."""
 _ENDS = re.compile(r"[.!?。！？…]+(?=\s|$)|[。！？]")
 
 
@@ -23,6 +45,53 @@ def sentences(text: str) -> int:
     return max(1, len(_ENDS.findall(text)))
 
 
+def told(text: str) -> list[str]:
+    """Return a text's sentences with their marks, in order; a line is never joined with the next."""
+    lines = (line.strip() for line in text.splitlines())
+    return [part for line in lines for part in _BETWEEN.split(line) if part]
+
+
+def paragraphs(text: str) -> list[str]:
+    """Return a text's paragraphs: what empty lines, or single line ends where there are none, keep apart."""
+    found = re.split(r"\n\s*\n", text) if re.search(r"\n\s*\n", text) else text.splitlines()
+    return [part.strip() for part in found if part.strip()]
+
+
+def listed(text: str) -> list[str]:
+    """Return the lines of a text without bullets, numbers and quotes around them; repeated ones once, headings not."""
+    lines = (_BULLET.sub("", line.strip()).strip().strip('"“”').strip() for line in plain(text).splitlines())
+    return list(dict.fromkeys(line for line in lines if line and not line.endswith((":", "："))))
+
+
+def asking(text: str) -> list[str]:
+    """Return the lines of a text that ask something: questions, and requests as far as their first word tells."""
+    return [line for line in listed(text) if asks(line)]
+
+
+def asks(text: str) -> bool:
+    """Tell whether a text asks for something; of texts in other scripts than Latin, a mark is not demanded."""
+    written = any(c.isalpha() and c.isascii() for c in text)
+    return "?" in text or "？" in text or (bool(_ASKED.match(text)) if written else bool(text.strip()))
+
+
+def labelled(text: str, *labels: str) -> dict[str, str]:
+    """Return label -> what stands after it, of a text in parts such as "Question: ...": marks of emphasis are no part.
+
+    A part goes on to the next label, over several lines if need be. A label that is met twice counts the first time;
+    empty parts are left out.
+    """
+    names = "|".join(re.escape(label) for label in labels)
+    label = re.compile(rf"^[ \t#>*_-]*({names})[ \t]*[*_]*[ \t]*[:：][ \t]*[*_]*", re.IGNORECASE | re.MULTILINE)
+    found = list(label.finditer(text))
+    ends = [*(m.start() for m in found), len(text)][1:]
+    known = {name.casefold(): name for name in labels}
+    parts: dict[str, str] = {}
+    for m, end in zip(found, ends, strict=True):
+        if value := text[m.end() : end].strip():
+            parts.setdefault(known[m[1].casefold()], value)
+    return parts
+
+
 def one_sentence(text: str) -> bool:
     """Tell whether a text is a single sentence on a single line."""
     return "\n" not in text and sentences(text) == 1
@@ -34,6 +103,15 @@ def taken_from(part: str, text: str, share: float = 0.9) -> bool:
     left = Counter(text.casefold().split())
     found = sum(1 for word in words if left[word] > 0 and not left.subtract([word]))
     return bool(words) and found >= share * len(words)
+
+
+def words_shared(part: str, text: str) -> float:
+    """Return the share of a part's content words that are in a text too; 0 where it has none.
+
+    Content words have five letters or more and do not speak of the picture as such.
+    """
+    content = {w for w in re.findall(r"[^\W\d_]{5,}", part.casefold()) if w not in _GENERAL}
+    return sum(w in text.casefold() for w in content) / len(content) if content else 0.0
 
 
 def garbled(text: str, shortest: int = 2) -> bool:

@@ -11,29 +11,21 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel
 
-from foveal.models.model import Model, Scale, Score, Text
+from foveal.models.model import Model, Score, Text
 from foveal.prompts import beside
 from foveal.record import Chat, Image, Record, Turn, branches, keep, once
+from foveal.steps.describe import DESCRIBE
+from foveal.steps.judge import rated
 from foveal.steps.propose import proposal
 from foveal.steps.text import garbled, one_sentence, plain, taken_from
 
 MAKES = Chat
-P = beside(__file__)
-FIVE = Scale(1, 5)
+P = beside(
+    __file__, "kind", "sensible", "grounded", "clarity", "solvable",
+    "answer_good", "caption_fluent", "caption_rich", "caption_true",
+)  # fmt: skip
 Kind = Literal["instruction", "caption"]
 Lineage: TypeAlias = dict[str, Any]
-
-DESCRIBE = (
-    "Describe the picture in detail.",
-    "What does this picture show? Tell me everything you can see.",
-    "Write a thorough description of this image.",
-    "Walk me through the picture: what is in it, where, and how does it look?",
-    "Give a full account of what can be seen here.",
-    "I cannot see this image. Describe it so that I can picture it.",
-    "Explain the contents of the picture, the main things first and then the details.",
-    "Look closely and describe the scene, its objects and how they are arranged.",
-)
-"""Requests that recycled captions answer; our own wording."""
 
 
 class Found(BaseModel):
@@ -102,8 +94,7 @@ async def oasis(
         scores: dict[str, Score] = {}
 
         async def passes(name: str, judge: Model, images: Sequence[Image], at_least: float, reason: str) -> None:
-            scores[name] = await judge.ask(P[name](instruction=instruction), images, out=FIVE)
-            keep(scores[name] >= at_least, reason)
+            scores[name] = await rated(judge, P[name](instruction=instruction), images, at_least, reason)
 
         await passes("sensible", llm, (), sensible, "instruction: not sensible")
         await passes("grounded", vlm, image.images, grounded, "instruction: not grounded in the picture")
@@ -125,15 +116,15 @@ async def oasis(
 
     async def check(instruction: str, reply: str) -> None:
         if answer > 0:
-            good = await vlm.ask(P.answer_good(instruction=instruction, answer=reply), image.images, out=FIVE)
-            keep(good >= answer, "answer: rated low")
+            prompt = P.answer_good(instruction=instruction, answer=reply)
+            await rated(vlm, prompt, image.images, answer, "answer: rated low")
 
     async def recycle(text: str, lineage: Lineage) -> Record:
         keep(captions, "a caption, not an instruction")
         scores: dict[str, Score] = {}
         for name, rater, images in (("fluent", llm, ()), ("rich", llm, ()), ("true", vlm, image.images)):
-            scores[name] = await rater.ask(P[f"caption_{name}"](caption=text), images, out=FIVE)
-            keep(scores[name] >= caption, f"caption: not {name} enough")
+            prompt = P[f"caption_{name}"](caption=text)
+            scores[name] = await rated(rater, prompt, images, caption, f"caption: not {name} enough")
         rounded: Lineage = {f"caption_{name}": round(score, 3) for name, score in scores.items()}
         request = image.rng("describe", text).choice(DESCRIBE)
         return image.make(

@@ -1,0 +1,1 @@
+"""Caption (a pipeline of MM-INF, 2503.08741)."""

@@ -1,0 +1,1 @@
+"""Caption to conversation (a pipeline of MM-INF, 2503.08741)."""

@@ -1,0 +1,1 @@
+"""Detailed instructions (a pipeline of MM-INF, 2503.08741)."""

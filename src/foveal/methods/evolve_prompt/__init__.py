@@ -1,0 +1,1 @@
+"""Evolving prompts (a pipeline of MM-INF, 2503.08741)."""

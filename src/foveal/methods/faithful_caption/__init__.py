@@ -1,0 +1,1 @@
+"""Faithful captions (a pipeline of MM-INF, 2503.08741)."""

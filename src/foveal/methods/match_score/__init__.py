@@ -1,0 +1,1 @@
+"""Match score (a pipeline of MM-INF, 2503.08741)."""

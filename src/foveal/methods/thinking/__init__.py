@@ -1,0 +1,1 @@
+"""Thinking (a pipeline of MM-INF, 2503.08741)."""
