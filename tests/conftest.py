@@ -71,6 +71,8 @@ def any_answers(request: Request) -> str:
         return said
     if "one per line" in words:
         return f"1. What is to be seen at {seen or 'the edge'}?\n2. How many marks has {seen or 'the middle'}?"
+    if "Question: the new" in words:
+        return f"Question: What is to be seen at {len(words)} of {seen}?\nAnswer: A mark {seen}.\nSkills: OCR"
     if "Answer:" in words:
         return f"The mark stands at the edge, as marks do, and {' nothing' * 12} else is near.\nAnswer: A mark {seen}."
     if "Write only" in words:

@@ -1,0 +1,1 @@
+"""Continuation of conversations, as Oasis (2503.08741) begins them."""
