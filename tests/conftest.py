@@ -67,6 +67,8 @@ def any_answers(request: Request) -> str:
     """Answer any method's prompts: words, choices and scores as for Oasis; what is said of a picture depends on it."""
     said, words = oasis_answers(request), words_of(request)
     seen = "".join(p.digest[:4] for m in request.messages for p in m.parts if not isinstance(p, str))
+    if request.choices and not request.choices[0].isdigit() and said not in request.choices:
+        return request.choices[0]
     if request.open_turn or request.choices or request.schema or said.startswith("{"):
         return said
     if "one per line" in words:

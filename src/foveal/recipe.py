@@ -29,12 +29,12 @@ from foveal.models.connect import ModelSpec
 from foveal.models.model import Model
 from foveal.models.wire import Backend
 from foveal.prompts import Prompts
-from foveal.record import Chat, Item, Pair, Record, digest
+from foveal.record import Chat, Image, Item, Pair, Record, digest
 from foveal.steps import pairs as pair_steps
 from foveal.steps import table as table_steps
 from foveal.store import Budget
 
-KINDS: Mapping[type, str] = {Chat: "chat", Pair: "pair", Item: "item"}
+KINDS: Mapping[type, str] = {Chat: "chat", Pair: "pair", Item: "item", Image: "image"}
 SHARED = Path(table_steps.__file__).parent
 """The folder of the verbs that methods share."""
 
@@ -113,7 +113,7 @@ class Step:
 
     @property
     def makes(self) -> str:
-        """What kind of rows it makes: chat, pair, item, or "" when it does not say."""
+        """What kind of rows it makes: chat, pair, item, image (bare pictures), or "" when it does not say."""
         return KINDS.get(getattr(self.module, "MAKES", None), "")  # type: ignore[arg-type]
 
     @property

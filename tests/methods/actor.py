@@ -14,6 +14,7 @@ from foveal.models.wire import Reply, Request
 from foveal.prompts import Prompt
 from foveal.record import Record
 from foveal.runner.local import Run
+from foveal.view.summary import summarise
 
 
 def called(request: Request) -> str:
@@ -58,8 +59,9 @@ def turns(record: Record) -> list[str]:
 
 
 def dropped(run: Run) -> dict[str, int]:
+    """Return why records ended, those that table steps took out among them; none may have failed."""
     assert not run.progress.failed, run.progress.failed
-    return dict(run.progress.dropped)
+    return {reason: n for step in summarise(run.folder).steps for reason, n in step.dropped.items()}
 
 
 Pictures = Callable[..., Path]

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from foveal.view.texts import language, root
+from foveal.steps.language import language
+from foveal.view.texts import root
 
 
 @pytest.mark.parametrize(

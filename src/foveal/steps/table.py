@@ -154,6 +154,59 @@ def near_pictures(table: Table, bits: int = 4) -> Table:
     return table.without(reasons)
 
 
+def percentile(table: Table, of: str = "", least: float = 0.0, most: float = 100.0) -> Table:
+    """Keep the rows whose number lies between two percentiles of the set's own numbers.
+
+    Args:
+        table: rows with a numeric tag.
+        of: the tag's name, such as "complexity".
+        least: percentile below which rows are taken out, 0 for none.
+        most: percentile above which rows are taken out, 100 for none.
+
+    Raises:
+        RecipeError: the percentiles are not two rising numbers from 0 to 100, no tag is named, or no row has such a number.
+    """
+    if not of:
+        raise RecipeError("percentile: name the tag whose numbers decide, as of: complexity")
+    if not 0 <= least <= most <= 100:
+        raise RecipeError(f"percentile: least={least:g} and most={most:g} must rise, from 0 to 100")
+    values = [v if isinstance(v, int | float) else None for v in table.column(f"tags.{of}")]
+    numbers = sorted(v for v in values if v is not None)
+    if table.ids and not numbers:
+        raise RecipeError(f"percentile: no row has a number in its tag {of!r}")
+    low, high = (_at_percentile(numbers, share) for share in (least, most))
+    reasons: dict[str, str] = {}
+    for id_, value in zip(table.ids, values, strict=True):
+        if value is None:
+            reasons[id_] = f"no {of}"
+        elif value < low:
+            reasons[id_] = f"{of} below {low:.4g}, percentile {least:g}"
+        elif value > high:
+            reasons[id_] = f"{of} above {high:.4g}, percentile {most:g}"
+    return table.without(reasons)
+
+
+def _at_percentile(numbers: Sequence[float], share: float) -> float:
+    """Return a percentile of sorted numbers by linear interpolation, 0 of none."""
+    if not numbers:
+        return 0.0
+    place = share / 100 * (len(numbers) - 1)
+    low = int(place)
+    high = min(low + 1, len(numbers) - 1)
+    return numbers[low] + (numbers[high] - numbers[low]) * (place - low)
+
+
+def for_a_person(table: Table, tag: str = "for_a_person") -> Table:
+    """Take out rows that a method has flagged for a person to look at; they stay in the run with all they hold.
+
+    Args:
+        table: rows.
+        tag: the flag's name.
+    """
+    flags = zip(table.ids, table.column(f"tags.{tag}"), strict=True)
+    return table.without({id_: "flagged for a person" for id_, flag in flags if flag})
+
+
 def _bands(code: int, count: int) -> list[tuple[int, int]]:
     # Two codes that differ in at most count-1 bits agree in at least one of `count` bands (pigeonhole).
     edges = [64 * k // count for k in range(count + 1)]

@@ -18,10 +18,11 @@ import orjson
 
 from foveal.models.model import BadShape, Scale, expected, read_choice, read_number
 from foveal.record import digest
+from foveal.steps.language import language
 from foveal.view.folder import Folder
 from foveal.view.history import body_turns
 from foveal.view.pairs import PairFindings
-from foveal.view.texts import language, rooter
+from foveal.view.texts import rooter
 
 MOST_CALLS, MOST_ROWS = 60_000, 20_000
 ASKS, ANSWERS = ("user", "question"), ("assistant", "answer")

@@ -25,6 +25,7 @@ from markupsafe import Markup
 from foveal import __version__
 from foveal.errors import DiskFull, FovealError
 from foveal.recipe import find_step
+from foveal.steps.language import LANGUAGE_METHOD
 from foveal.view import numbers
 from foveal.view.analysis import Bin, Findings, Numbers, Score, analyse, histogram, top, total
 from foveal.view.folder import Folder
@@ -32,7 +33,7 @@ from foveal.view.history import Asked, End, Node, read_node
 from foveal.view.pairs import PairFindings
 from foveal.view.pictures import thumbnail_uri
 from foveal.view.summary import Summary, summary_of
-from foveal.view.texts import LANGUAGE_METHOD, VERB_METHODS
+from foveal.view.texts import VERB_METHODS
 
 THUMB = 320
 MOST_BYTES = 4_200_000

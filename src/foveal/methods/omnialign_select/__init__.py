@@ -1,0 +1,1 @@
+"""Selection of pictures by OmniAlign-V (2502.18411)."""
