@@ -19,7 +19,7 @@ from foveal.errors import ModelFailed
 from foveal.models.wire import Backend, Reply, Request
 from foveal.prompts import Prompt
 from foveal.record import Image, digest
-from foveal.scrapbook import Truth, load_truth, oracle
+from foveal.scrapbook import Truth, load_truth, oracle, writer
 from foveal.scrapbook.parts import Scene
 from foveal.scrapbook.truth import natural
 
@@ -119,8 +119,13 @@ class Oracle:
         values = prompt.values if isinstance(prompt, Prompt) else {}
         if request.open_turn or {"persona", "task"} & set(values):
             return self._question(request)
+        what = str(getattr(prompt, "name", "")).rpartition("/")[2]
         if request.schema:
             return _filled(request.schema, values)
+        if what == "skill":
+            return self._skill(str(values.get("question", "")), request)
+        if not request.choices and (written := self._written(request, what, values)):
+            return written
         if request.choices:
             return _chosen(request.choices, self._judged(request, str(getattr(prompt, "name", "")), values))
         return self._answered(request, _first(values, INSTRUCTION) or prompt)
@@ -128,7 +133,7 @@ class Oracle:
     # --- the picture ---
 
     def _scene(self, request: Request) -> Scene:
-        shown = [p for m in request.messages for p in m.parts if isinstance(p, Image)]
+        shown = _pictures(request)
         if not shown:
             raise ModelFailed("the oracle is shown no picture", "it answers about pictures only")
         known = [self.truths[i.digest].scene for i in shown if i.digest in self.truths]
@@ -145,6 +150,38 @@ class Oracle:
         fact = oracle.reply(self._scene(request), question)
         return fact.answer if fact else oracle.UNKNOWN
 
+    # --- writing ---
+
+    def _written(self, request: Request, what: str, values: Mapping[str, Any]) -> str:
+        """Return the text that a method's writing prompt asks for, "" where the prompt is a question to be answered."""
+        rng, n = random.Random(request.seed), int(values.get("n", 0))
+        if n and not _pictures(request):
+            return writer.questions_about(_first(values, TEXT), n)
+        if n:
+            return writer.questions(self._scene(request), rng, self.nouns, n)
+        match what:
+            case "evolve":
+                return writer.evolved(self._scene(request), rng, self.nouns, values)
+            case "instruct":
+                return writer.BROAD
+            case "improve":
+                return writer.questions(self._scene(request), rng, self.nouns, 1)
+            case "labels":
+                return "\n".join(dict.fromkeys(t.noun for t in self._scene(request).things))
+            case "rewrite" if "part" in values:
+                return writer.part(self._scene(request), rng)
+            case "enrich" | "merge" | "comply":
+                return _first(values, ANSWER)
+            case "facts":
+                return "\n".join(oracle.sentences(_first(values, ANSWER)))
+        return ""
+
+    def _skill(self, question: str, request: Request) -> str:
+        """Return the skill a question needs, by its topic; the usual one where no picture tells."""
+        shown = _pictures(request)
+        fact = oracle.reply(self._scene(request), question) if shown else None
+        return writer.SKILLS.get(fact.topic, writer.USUAL_SKILL) if fact else writer.USUAL_SKILL
+
     # --- judging ---
 
     def _judged(self, request: Request, name: str, values: Mapping[str, Any]) -> float | str:
@@ -152,6 +189,13 @@ class Oracle:
         instruction, answer, text = (_first(values, names) for names in (INSTRUCTION, ANSWER, TEXT))
         first, second = _first(values, FIRST), _first(values, SECOND)
         what = name.rpartition("/")[2]
+        if "natural" in request.choices:
+            scene = self._scene(request)
+            return "chart" if scene.chart or scene.table else "natural"
+        if gold := str(values.get("gold", "")):
+            return 1.0 if _squeezed(gold) == _squeezed(answer) else 0.0
+        if what == "compare":
+            return 1.0 if _squeezed(first) == _squeezed(second) else 0.5
         if {"instruction", "caption"} <= set(request.choices):
             return "instruction" if oracle.requests(text or instruction) else "caption"
         if about := next((f for word, f in ABOUT_TEXT.items() if word in what), None):
@@ -187,10 +231,18 @@ def _nouns(truth: Truth) -> set[str]:
     return {t.noun for t in truth.scene.things}.union(*truth.absent.values())
 
 
+def _pictures(request: Request) -> list[Image]:
+    return [p for m in request.messages for p in m.parts if isinstance(p, Image)]
+
+
 def _prompt(request: Request) -> str:
     """Return the last words said: the prompt as it was rendered, where it was."""
     parts = [p for p in request.messages[-1].parts if isinstance(p, str)]
     return next((p for p in reversed(parts) if isinstance(p, Prompt)), "".join(parts))
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(re.findall(r"\w+", text.casefold()))
 
 
 def _first(values: Mapping[str, Any], names: tuple[str, ...]) -> str:

@@ -164,7 +164,7 @@ def percentile(table: Table, of: str = "", least: float = 0.0, most: float = 100
         most: percentile above which rows are taken out, 100 for none.
 
     Raises:
-        RecipeError: the percentiles are not two rising numbers from 0 to 100, no tag is named, or no row has such a number.
+        RecipeError: no tag is named, no row has a number in it, or the percentiles do not rise from 0 to 100.
     """
     if not of:
         raise RecipeError("percentile: name the tag whose numbers decide, as of: complexity")
