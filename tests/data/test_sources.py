@@ -9,10 +9,12 @@ import tarfile
 import pytest
 from PIL import Image as Pillow
 
+import foveal
 from foveal.data import Broken, open_source, read
 from foveal.data import arrow as arrow_files
 from foveal.data.places import inside, place, split
 from foveal.errors import ImageError, RecipeError, SourceError
+from foveal.models.scripted import Scripted
 from foveal.record import Chat, Image, Pair, Record
 
 
@@ -415,3 +417,29 @@ def test_read_names_what_is_gone(tmp_path):
         with pytest.raises(ImageError, match="picture unreadable"):
             read(source)
     assert read("blob:00", lambda digest: digest.encode()) == b"00"
+
+
+# --- runs ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_a_source(tmp_path, pictures):
+    script = Scripted(lambda r: f"It is {r.seed} and so on.")
+    foveal.run("seva", pictures(6), model=script, out=tmp_path / "a")
+    source = open_source(tmp_path / "a")
+    found = list(source)
+    assert source.count() == len(found) > 0
+    assert (found[0].parent, found[0].step) == ("", "")
+    assert isinstance(found[0].body, Pair)
+    assert "group" in found[0].tags
+    assert all(Image.of(image.data()) == image for record in found for image in record.images)  # the run's own, too
+    done = foveal.run({"name": "again", "steps": ["near_sides"]}, tmp_path / "a", out=tmp_path / "b")
+    assert done.rows == len(found)
+
+
+def test_a_damaged_row_of_a_run_is_broken_alone(tmp_path, pictures):
+    script = Scripted([("number from", "5"), ("", "A red thing it is.")])
+    foveal.run("caption", pictures(3), model=script, out=tmp_path / "a")
+    rows = (tmp_path / "a" / "rows.jsonl").read_text().splitlines()
+    (tmp_path / "a" / "rows.jsonl").write_text("\n".join([rows[0], '{"id": "x"}', "{", rows[2]]) + "\n")
+    kinds = [type(item).__name__ for item in open_source(tmp_path / "a")]
+    assert kinds == ["Record", "Broken", "Broken", "Record"]

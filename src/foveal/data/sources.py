@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from foveal import picture
-from foveal.data import arrow, rows, shapes, wds
+from foveal.data import arrow, rows, runs, shapes, wds
 from foveal.data.places import expand, filesystem, has_glob, inside, is_url, missing, place, read_file, walk
 from foveal.data.reopen import inline
 from foveal.errors import ImageError, RecipeError, RecordFailed, SourceError, nearest
@@ -100,7 +100,7 @@ def open_source(
     """Open pictures or conversations for reading.
 
     Args:
-        spec: a folder, file, glob, URL that fsspec opens, or a list of pictures.
+        spec: a folder, file, glob, URL that fsspec opens, a list of pictures, or the folder of a finished run.
         limit: the most items to give.
         format: one of FORMATS; by default found by looking.
         column: the column of a table that holds the pictures; by default found by type or name.
@@ -123,6 +123,8 @@ def open_source(
         if not found:
             raise SourceError(f"nothing matches {where}")
         return replace(_of_files(found, where, how), limit=limit)
+    if format is None and not is_url(where) and runs.is_run(where):
+        return replace(_of_run(where), limit=limit)
     source = _of_folder(where, how) if _is_folder(where) else _of_files([where], where, how)
     return replace(source, limit=limit)
 
@@ -150,6 +152,14 @@ def _is_folder(where: str) -> bool:
         fs, inner = filesystem(where)
         return bool(fs.isdir(inner))
     return Path(where).is_dir()
+
+
+def _of_run(where: str) -> Source:
+    def items() -> Items:
+        for named, found in runs.records(where):
+            yield found if isinstance(found, Record) else Broken(named, found)
+
+    return Source("rows", where, items, lambda: runs.count(where), Counter())
 
 
 def _kind(path: str) -> str:
