@@ -183,7 +183,7 @@ class Net(nn.Module):
 
 
 def shuffled(patches: Tensor) -> Tensor:
-    """Put 2 x 2 patches into one, as InternVL's pixel shuffle at 0.5 does: (n, 144, 384) to (n, 36, 1536)."""
-    n, side = patches.shape[0], 12
+    """Put 2 x 2 patches into one, as InternVL's pixel shuffle at 0.5 does: (n, 256, 384) to (n, 64, 1536)."""
+    n, side = patches.shape[0], 16
     x = patches.view(n, side, side // 2, 768).permute(0, 2, 1, 3).reshape(n, side // 2, side // 2, 1536)
-    return x.permute(0, 2, 1, 3).reshape(n, 36, 1536)
+    return x.permute(0, 2, 1, 3).reshape(n, 64, 1536)

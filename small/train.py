@@ -28,7 +28,7 @@ from torch.nn import functional as f
 
 import features
 import train_tokenizer
-from foveal.models.small.tokenizer import IMAGE, Tokenizer
+from foveal.models.small.tokenizer import IMAGE, IMAGE_TOKENS, Tokenizer
 from foveal.scrapbook.panels import PHRASES, WORDS
 from foveal.scrapbook.scene import Scene, looks
 from foveal.scrapbook.truth import plural
@@ -76,7 +76,7 @@ class Helpers(torch.nn.Module):
         self.words = [tokenizer.encode(" " + noun)[-1] for noun in NOUNS]
         self.nothing = torch.nn.Parameter(torch.zeros(1, width))
         self.sharp = torch.nn.Parameter(torch.tensor(8.0))
-        self.place = torch.nn.Linear(width, 36)
+        self.place = torch.nn.Linear(width, IMAGE_TOKENS)
         self.there = torch.nn.Linear(width, 1)
         self.read = torch.nn.Linear(width, len(SAID))
         self.noun = torch.full((tokenizer.size,), -1)
@@ -89,7 +89,7 @@ class Helpers(torch.nn.Module):
         """Return the losses of naming and of placing."""
         table = torch.cat((self.nothing, net.embed_tokens.weight[self.words]))
         scores = f.normalize(image, dim=-1) @ f.normalize(table, dim=-1).T * self.sharp
-        where = torch.arange(36).expand(len(image), 36)
+        where = torch.arange(IMAGE_TOKENS).expand(len(image), IMAGE_TOKENS)
         naming = f.cross_entropy(scores.flatten(0, 1), labels.flatten())
         return naming, f.cross_entropy(self.place(image).flatten(0, 1), where.flatten())
 

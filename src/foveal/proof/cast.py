@@ -22,7 +22,7 @@ WEAK = "small:weak"
 TEACHER = "small"
 """Who makes data for the subject where the paper has a stronger model for it."""
 REMEMBERED = 1500
-"""Pictures whose features are kept in memory (221 kB each): those of one seed."""
+"""Pictures whose features are kept in memory (393 kB each): those of one seed."""
 
 
 def subject() -> str:

@@ -27,7 +27,7 @@ __all__ = [
 
 SIDE = 224
 """Pixels of a scene's side: what the vision tower sees."""
-GRID = 6
+GRID = 8
 """Cells of a side in `Page.cells`."""
 COVERED = 0.35
 """The largest share of a thing that another may cover: the rest can still be recognised."""

@@ -44,11 +44,11 @@ class Decoder:
         self._linear = {name: w.T for name, w in self.weights.items() if name.endswith("_proj.weight")}
 
     def project(self, patches: Array) -> Array:
-        """Turn hidden states of 12 x 12 patches into 6 x 6 image tokens: (n, 144, 384) to (n, 36, width)."""
+        """Turn hidden states of 16 x 16 patches into 8 x 8 image tokens: (n, 256, 384) to (n, 64, width)."""
         n = len(patches)
-        pairs = patches.reshape(n, 12, 6, 768).transpose(0, 2, 1, 3)
-        squares = pairs.reshape(n, 6, 6, 1536).transpose(0, 2, 1, 3)
-        x: Array = squares.reshape(n, 36, 1536)
+        pairs = patches.reshape(n, 16, 8, 768).transpose(0, 2, 1, 3)
+        squares = pairs.reshape(n, 8, 8, 1536).transpose(0, 2, 1, 3)
+        x: Array = squares.reshape(n, 64, 1536)
         w = self.weights
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
         x = x * w["projector.layer_norm.weight"] + w["projector.layer_norm.bias"]

@@ -17,7 +17,7 @@ WORDS = r" ?[A-Za-z]+| ?[0-9]| ?[^A-Za-z0-9 \n\t\r]+|[ \n\t\r]+"
 PAD, SYSTEM, USER, ASSISTANT, END, IMAGE = "<|pad|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>", "<image>"
 SPECIALS = (PAD, SYSTEM, USER, ASSISTANT, END, IMAGE)
 HEADERS = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
-IMAGE_TOKENS = 36
+IMAGE_TOKENS = 64
 
 
 def byte_letters() -> list[str]:

@@ -31,8 +31,8 @@ NOTICE = (
 )
 HIDDEN = "/backbone/layernorm/Add_1_output_0"
 """The value inside the graph that holds the last hidden state."""
-SIDE = 168
-PATCHES = 144
+SIDE = 224
+PATCHES = 256
 WIDTH = 384
 MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
 STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
@@ -82,15 +82,11 @@ def _download(folder: Path) -> Path:
 
 
 def opened(model: bytes) -> bytes:
-    """Return the ONNX model taking pictures of SIDE pixels and giving out its last hidden state.
+    """Return the ONNX model giving out its last hidden state.
 
-    Two edits of bytes instead of the onnx package. The declared size of the input, 224, is overwritten: the graph
-    itself reads it from the picture. And protobuf merges a message that is met twice, so appending a graph that
+    Bytes are appended instead of using the onnx package: protobuf merges a message that is met twice, so a graph that
     holds nothing but one output's declaration adds that output.
     """
-    name = model.rindex(field(1, b"input_image"))
-    head, rest = model[:name], model[name:]
-    model = head + rest.replace(_extent(224), _extent(SIDE), 2)
     float_tensor = field(1, b"\x08\x01")
     value = field(1, HIDDEN.encode()) + field(2, float_tensor)
     return model + field(7, field(12, value))
@@ -99,11 +95,6 @@ def opened(model: bytes) -> bytes:
 def field(number: int, payload: bytes) -> bytes:
     """Return a protobuf field holding bytes; every piece here is shorter than 128 of them."""
     return bytes([number << 3 | 2, len(payload)]) + payload
-
-
-def _extent(side: int) -> bytes:
-    """Return the fixed extent of one dimension, between 128 and 16,383."""
-    return field(1, bytes([0x08, side & 127 | 128, side >> 7]))
 
 
 def pixels(data: bytes, source: str = "picture") -> Array:
@@ -148,12 +139,12 @@ class Tower:
         self._known: OrderedDict[str, Array] = OrderedDict()
 
     def hidden(self, inputs: Array) -> Array:
-        """Return the patches' last hidden states, (n, 144, 384), for a batch of inputs (n, 3, 168, 168)."""
+        """Return the patches' last hidden states, (n, 256, 384), for a batch of inputs (n, 3, 224, 224)."""
         (states,) = self._session.run([HIDDEN], {"input_image": inputs}, self._run)
         return np.asarray(states[:, 1:], dtype=np.float32)
 
     def features(self, images: Sequence[Image]) -> list[Array]:
-        """Return each picture's hidden states, (144, 384), computing those not remembered in one batch."""
+        """Return each picture's hidden states, (256, 384), computing those not remembered in one batch."""
         wanted = {image.digest: image for image in images}
         fresh = [image for digest, image in wanted.items() if digest not in self._known]
         found = {digest: self._known[digest] for digest in wanted if digest in self._known}

@@ -2,7 +2,7 @@
 
 from foveal.proof.claim import BASE, Arm, Claim, Expect, Labelled, Made, Training
 
-SIDE = 168
+SIDE = 224
 """Pixels of the subject's input, at which noise must be laid on."""
 WEAK, MIDDLE, STRONG = "diffusion:200", "diffusion:500", "diffusion:900"
 
