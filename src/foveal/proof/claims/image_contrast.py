@@ -32,6 +32,6 @@ CLAIM = Claim(
     metrics=("chair/chair_i", "chair/recall", "chair/words", "pope/f1", "exact/all"),
     smoke=("mdpo",),
     notes=(
-        "The learning rate (1e-4) was looked at on 60 held-out scenes of the first seed before the proof ran, and kept.",
+        "The learning rate (1e-4) was tried on 60 held-out scenes of the first seed before the proof ran, and kept.",
     ),
 )
