@@ -133,6 +133,7 @@ VERBS = {
     "adapter": ("dpo", "pairs", "--lora", 4, "--reference", "adapter", "--loss", "mpo"),
     "groups": ("dpo", "groups", "--loss", "seva"),
     "contrast": ("dpo", "contrast", "--loss", "image+anchor"),
+    "attacked": ("dpo", "contrast", "--loss", "adpo"),
     "trl": ("dpo", "pairs", "--loss", "hinge+sft:0.1", "--lora", 4),
     "kto": ("kto", "pairs", "--lora", 4, "--merge"),
     "grpo": ("grpo", "chats", "--reward", "exact", "--reward", "brief:0.1", "--strict", "verbatim", "--eval", "chats"),

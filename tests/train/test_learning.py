@@ -12,7 +12,7 @@ pytest.importorskip("transformers")
 
 from foveal.train import losses  # noqa: E402
 from foveal.train.answers import Answers, Preferences, RunningMean  # noqa: E402
-from foveal.train.loss_table import LOSSES, RECIPES, parse  # noqa: E402
+from foveal.train.loss_table import CONTRAST, LOSSES, RECIPES, parse  # noqa: E402
 from tests.train import vlms  # noqa: E402
 
 CHOSEN = [[5, 6, 7, 1], [8, 9, 1], [10, 11, 12, 1]]
@@ -25,7 +25,7 @@ MAIN = (("chosen", CLEAN, CHOSEN, 0), ("rejected", CLEAN, REJECTED, 1), ("contra
 
 def told(model, mix):
     """What a model says of the three rows, as far as the mix needs it: logits, log-probabilities and masks by side."""
-    wanted = MAIN if mix.rejected_sees == "images" else MAIN[:2]
+    wanted = MAIN if mix.needs & CONTRAST else MAIN[:2]
     out = {}
     for name, seen, said, _ in wanted:
         logits, tokens, mask = vlms.logits(model, seen, said)
@@ -64,6 +64,8 @@ def preferences(model, mix, known, running):
 def margin(mix, p):
     """What the mix is about: chosen over rejected answers, over other pictures, or chosen answers themselves."""
     names = {t.name for t, _ in mix.ours}
+    if names == {"attacked"}:
+        return p.contrast.total.mean().item()
     if names & {"image"} and not any(loss.rejected for _, loss in mix.ours):
         return (p.chosen.total - p.contrast.total).mean().item()
     if not any(loss.rejected for _, loss in mix.ours):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from foveal.errors import RecipeError, SourceError
 from foveal.train import losses
-from foveal.train.loss_table import LOSSES, PAIR, RECIPES, TRL, parse
+from foveal.train.loss_table import CONTRAST, LOSSES, PAIR, RECIPES, TRL, parse
 
 NAMES = sorted({*LOSSES, *TRL} - {"infonce", "vdpo"})
 
@@ -94,6 +94,8 @@ def test_columns_and_needs_are_those_of_all_terms():
     assert mix.needs == {"reference", "rejected_images", "token_weights", "margin"}
     assert parse("simpo+sft").needs == frozenset() and parse("hinge").needs == {"reference"}
     assert parse("mdpo").rejected_sees == parse("povid").rejected_sees == "images"
+    assert parse("adpo").needs == {"reference", "attacked"} and parse("adpo").rejected_sees == "rejected_images"
+    assert parse("adpo+image").rejected_sees == "images"
     assert parse("sigmoid").rejected_sees == parse("vdpo", {"gamma": 2}).rejected_sees == "rejected_images"
 
 
@@ -121,6 +123,7 @@ def test_a_loss_tells_what_it_is(name):
     assert loss.needs_reference == ("reference" in loss.needs)
     assert loss.rejected == ("rejected" in loss.columns)
     assert set(loss.columns) <= {*PAIR, "rejected_images", "margin"}
+    assert ("rejected_images" in loss.columns) == bool(loss.needs & CONTRAST)
     assert loss.needs_rejected_images <= ("rejected_images" in loss.columns)
     assert loss.needs_margin == ("margin" in loss.columns)
     assert loss.source in (loss.call.__doc__ or "") or name in {"noisy", "lm"}  # these call another term's function

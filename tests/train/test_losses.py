@@ -140,6 +140,8 @@ def by_hand(name: str, t: Told) -> float:
             better = 1.5 * sum(t.chosen[0][i]) - 0.5 * sum(t.blind[0][i]) - sum(t.chosen[1][i])
             worse = 1.5 * sum(t.rejected[0][i]) - 0.5 * sum(t.blind[1][i]) - sum(t.rejected[1][i])
             each.append(minus_log_sigma(0.1 * (better - worse)))
+    elif name == "attacked":
+        each = [-sum(math.exp(x) * x for x in t.contrast[0][i]) for i in rows]
     elif name == "nll":
         each = [-t.mean("chosen", i) for i in rows]
     elif name in ("sft", "lm"):
@@ -221,7 +223,7 @@ def test_a_paper_s_mix_is_the_weighted_sum_of_its_terms(family, name):
     weights = {
         "dpo": {"sigmoid": 1}, "mdpo": {"sigmoid": 1, "image": 1, "anchor": 1}, "hadpo": {"sigmoid": 1, "lm": 0.5},
         "mpo": {"sigmoid": 0.8, "bco": 0.2, "nll": 1}, "orpo": {"nll": 1, "odds": 0.1},
-        "povid": {"sigmoid": 0.5, "noisy": 0.5}, "seva": {"infonce": 1},
+        "povid": {"sigmoid": 0.5, "noisy": 0.5}, "seva": {"infonce": 1}, "adpo": {"sigmoid": 1, "attacked": 1},
     }[name]  # fmt: skip
     _, p, told = batch(family)
     loss, parts = parse(name)(p)
@@ -266,6 +268,7 @@ def t(*numbers, grad=False):
             math.log(1 + math.exp(-0.3)),
         ),
         (lambda: losses.nll(t(-0.25)), 0.25),
+        (lambda: losses.attacked(t(math.log(0.5), math.log(0.25), -9.0)[None], t(1, 1, 0)[None]), math.log(2)),
     ],
 )
 def test_small_numbers(value, expected):
@@ -399,6 +402,12 @@ def test_the_reference_and_the_blind_part_have_no_gradient():
     better, worse = t(1.0, grad=True), t(1.0, grad=True)
     losses.chip(t(0.0), t(0.0), t(0.0), better, worse).sum().backward()
     assert better.grad is None and worse.grad > 0  # only the rejected side's divergence is trained, as released
+
+
+def test_a_token_s_weight_is_not_learnt_from():
+    logps = t(math.log(0.5), math.log(0.01), grad=True)
+    losses.attacked(logps[None], t(1, 1)[None]).sum().backward()
+    assert logps.grad.tolist() == pytest.approx([-0.5, -0.01])  # as cross-entropy, each scaled by its probability
 
 
 def test_divergence_is_of_the_policy_from_the_reference():

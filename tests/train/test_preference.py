@@ -168,6 +168,26 @@ def test_the_rejected_words_see_the_rejected_pictures(models, rows, tmp_path):
         assert float(made.compute_loss(policy, batch)) == pytest.approx(float(wanted), abs=1e-5)
 
 
+def test_adpo_rejects_words_about_the_attacked_picture_and_teaches_the_right_ones_there(models, rows, tmp_path):
+    reference, policy, processor = models
+    given = [{**r, "rejected": r["rejected"][:1]} for r in rows]
+    mix = parse("adpo", {"beta": 0.2})
+    known = precompute(reference, given, Collator(processor, mix.needs), 2, tmp_path / "reference.safetensors", "a")
+    made = [trainer(policy, processor, mix, tmp_path, given, *who) for who in ((reference, None), (None, known))]
+    batches = [m.data_collator([m.train_dataset[i] for i in range(2)]) for m in made]
+    wanted = 0.0
+    with torch.no_grad():
+        for row in given:
+            h = Hand(reference, policy, processor, row)
+            preferred = -logsigmoid(0.2 * (h.w - h.ratio(row["rejected"][0], row["rejected_images"])))
+            there = h.sides(row["chosen"], row["rejected_images"])[0]
+            wanted += float(preferred - (there.exp() * there).sum()) / 2
+        for m, batch in zip(made, batches, strict=True):
+            assert float(m.compute_loss(policy, batch)) == pytest.approx(wanted, abs=1e-5)
+    contexts = len(batches[0]["main"]["images_of"])
+    assert contexts == 4  # the attacked picture is encoded once for the chosen and the rejected words
+
+
 def test_mpo_shifts_by_the_mean_reward_and_hadpo_adds_other_rows(models, rows, extra, tmp_path):
     reference, policy, processor = models
     given = [{k: v for k, v in r.items() if k != "rejected_images"} | {"rejected": r["rejected"][:1]} for r in rows]

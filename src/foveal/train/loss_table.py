@@ -7,7 +7,8 @@
 For a trainer. `mix.needs` says what a batch must be given; make an `answers.Preferences` of it and call the mix.
 
 - "reference": `Answers.reference` of all sides, (N, T), or (N,) where sums were kept. Without it none is loaded.
-- "rejected_images": `Preferences.contrast`, the chosen words about the row's `rejected_images`.
+- "rejected_images": `Preferences.contrast`, the chosen words about the row's `rejected_images`, to which the loss
+  prefers the row's `images`. "attacked": the same, where the loss wants those words about both.
 - "negatives": a row may have several rejected answers, `rejected` being a list of them; `Preferences.rejected` has one
   entry for each and `Preferences.group` their rows. One image encode a row is enough.
 - "margin": `Preferences.margin`, from the column. "shift": `Preferences.shift`, from a `RunningMean` of both rewards.
@@ -37,6 +38,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PAIR = ("images", "prompt", "chosen", "rejected")
+
+AGAINST = frozenset({"rejected_images", "noisy"})
+"""Needs that set the chosen words against the rejected pictures, which are then not those of the rejected words."""
+
+CONTRAST = AGAINST | {"attacked"}
+"""Needs for which the chosen words are read about the rejected pictures too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,11 @@ def _picture(p: Preferences) -> tuple[Tensor, ...]:
     return p.chosen.ratio, _given(p.contrast, "contrast").ratio
 
 
+def _attacked(p: Preferences) -> tuple[Tensor, ...]:
+    contrast = _given(p.contrast, "contrast")
+    return contrast.logps, contrast.mask
+
+
 def _dense(p: Preferences) -> tuple[Tensor, ...]:
     return p.chosen.dense_ratio, p.rejected.dense_ratio, p.chosen.weight, p.rejected.weight
 
@@ -169,6 +181,10 @@ LOSSES: Mapping[str, Loss] = MappingProxyType(
             lambda p: (p.chosen.ratio, _given(p.noisy, "noisy").ratio), _REFERENCE | {"noisy"},
             (*_WORDS, "rejected_images"), rejected=False,
         ),
+        "attacked": Loss(
+            "the chosen answer about the rejected picture too, by dynamic fine-tuning (AdPO)", "2504.01735",
+            losses.attacked, _attacked, frozenset({"attacked"}), (*_WORDS, "rejected_images"), rejected=False,
+        ),
         "chip": Loss(
             "response, picture and token preferences in one (CHiP)", "2501.16629", losses.chip, _levels,
             _REFERENCE | {"rejected_images", "token_weights", "divergence"}, (*PAIR, "rejected_images"),
@@ -196,6 +212,7 @@ RECIPES: Mapping[str, str] = MappingProxyType(
     {
         "dpo": "sigmoid",
         "mdpo": "sigmoid+image+anchor",
+        "adpo": "sigmoid+attacked",
         "hadpo": "sigmoid+lm:0.5",
         "mpo": "sigmoid:0.8+bco:0.2+nll",
         "orpo": "nll+odds:0.1",
@@ -249,7 +266,7 @@ class Mix:
 
         Rejected pictures belong to the rejected words, unless a term sets the chosen words against them.
         """
-        return "images" if self.needs & {"rejected_images", "noisy"} else "rejected_images"
+        return "images" if self.needs & AGAINST else "rejected_images"
 
     @property
     def columns(self) -> tuple[str, ...]:

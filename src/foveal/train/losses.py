@@ -6,8 +6,7 @@ text or a clock. `answers` makes the tensors; `loss_table` has the names that `-
 Notation: a *log-ratio* h(y), (B,), is the sum over the answer's tokens of log pi(y_t) - log ref(y_t); w and l are the
 chosen and the rejected answer, I the picture; beta is the inverse temperature, one for all rows or one a row, (B,).
 
-What is not here, and why: AdPO (2504.01735), whose second term we know no formula of; its first term is
-`dpo` on rows whose rejected answer is about the attacked picture. IPO, KTO, hinge and the rest of TRL's own are TRL's.
+What is not here: IPO, KTO, hinge and the rest of TRL's own are TRL's.
 """
 
 from __future__ import annotations
@@ -262,6 +261,24 @@ def nll(mean: Tensor) -> Tensor:
     Source: the generation loss of mixed preference optimisation, 2411.10442; the first term of ORPO, 2403.07691.
     """
     return -mean
+
+
+def attacked(logps: Tensor, mask: Tensor) -> Tensor:
+    """Say the right words about the attacked picture: -sum_t sg(p_t) log p_t, sg stops the gradient.
+
+    Each token counts for as much as the policy believes it, so that words it is far from are not learnt by heart.
+
+    Args:
+        logps: (B, T) log-probabilities of the chosen words about the rejected picture, log p_t.
+        mask: (B, T).
+
+    Returns:
+        (B,) summed over each row's tokens.
+
+    Source: AdPO, 2504.01735 in its ICLR 2026 version, adversarial image optimisation: dynamic fine-tuning in the place
+    of cross-entropy. Its preferred image optimisation is `dpo` whose rejected answer is about the rejected picture.
+    """
+    return -(logps.detach().exp() * logps).masked_fill(mask == 0, 0.0).sum(-1)
 
 
 # --- what some losses need of logits ---------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from torch import Tensor
 from foveal.train import diff
 from foveal.train.answers import Answers, Preferences, RunningMean
 from foveal.train.data import Row
-from foveal.train.loss_table import Mix
+from foveal.train.loss_table import AGAINST, CONTRAST, Mix
 from foveal.train.losses import noisy_choice, token_divergence
 from foveal.train.reading import Collector, Read, Reading, read
 
@@ -51,13 +51,13 @@ class Collator:
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Return a batch."""
         main, blind = (Collector(self.processor, self.longest, self.apart) for _ in range(2))
-        contrast = bool({"rejected_images", "noisy"} & self.needs)
+        contrast = bool(CONTRAST & self.needs)
         weights: list[list[float]] = []
         for row in rows:
             text = main.add(row["images"], row["prompt"], row["chosen"])
             weights.append(self._weights(text, row, 0))
         for row in rows:
-            images = row["images" if contrast or "rejected_images" not in row else "rejected_images"]
+            images = row["images" if AGAINST & self.needs or "rejected_images" not in row else "rejected_images"]
             for rejected in row["rejected"]:
                 text = main.add(images, row["prompt"], rejected)
                 weights.append(self._weights(text, row, 1))
@@ -171,7 +171,7 @@ def _by_row(found: Read, rows: Sequence[Row], collate: Collator) -> list[list[Te
     said = [logps[: int(n)].float().cpu() for logps, n in zip(found.logps, found.mask.sum(1), strict=True)]
     chosen, rest = said[: len(rows)], iter(said[len(rows) :])
     rejected = [[next(rest) for _ in row["rejected"]] for row in rows]
-    return [[c, *r, *([next(rest)] if collate.needs & {"rejected_images", "noisy"} else [])]
+    return [[c, *r, *([next(rest)] if collate.needs & CONTRAST else [])]
             for c, r in zip(chosen, rejected, strict=True)]  # fmt: skip
 
 
@@ -239,7 +239,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
             assert said.logits is not None and theirs is not None and theirs.logits is not None
             both = _with(both, divergence=token_divergence(said.logits, theirs.logits, said.mask))
         rows, rejected = int(len(inputs["main"]["context"]) - len(group)), len(group)
-        contrast = bool(needs & {"rejected_images", "noisy"})
+        contrast = bool(needs & CONTRAST)
         rows = rows // 2 if contrast else rows
         if "blind" in needs:
             with torch.no_grad():
@@ -253,7 +253,7 @@ class PreferenceTrainer(transformers.Trainer):  # type: ignore[misc]
             self._shifted(chosen, worse)
         return Preferences(
             chosen, worse,
-            contrast=other if "rejected_images" in needs else None,
+            contrast=other if needs & {"rejected_images", "attacked"} else None,
             noisy=noisy,
             auxiliary=self._auxiliary(model, inputs) if "auxiliary" in needs else None,
             group=group if "negatives" in needs else None,
