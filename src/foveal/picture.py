@@ -494,7 +494,28 @@ def thumbnail(data: bytes, side: int) -> bytes:
 
 def dhash(data: bytes) -> int:
     """Return a 64-bit perceptual hash: near-duplicates differ in few bits (Hamming distance of about 0 to 6)."""
-    grey = _decode(data, inspect(data).format, draft=128).convert("L")
+    return _dhash(_small(data))
+
+
+def dhash_flip(data: bytes) -> int:
+    """Return the hash that the mirrored picture has."""
+    return _dhash(_small(data).transpose(Pillow.Transpose.FLIP_LEFT_RIGHT))
+
+
+def dhash_crops(data: bytes) -> list[int]:
+    """Return the hashes of parts of a picture: three quarters of its sides, in the middle and the four corners."""
+    small = _small(data)
+    w, h = small.width, small.height
+    x, y = w // 4, h // 4
+    places = ((x // 2, y // 2), (0, 0), (x, 0), (0, y), (x, y))
+    return [_dhash(small.crop((left, top, left + w - x, top + h - y))) for left, top in places]
+
+
+def _small(data: bytes) -> Pillow.Image:
+    return _decode(data, inspect(data).format, draft=128).convert("L")
+
+
+def _dhash(grey: Pillow.Image) -> int:
     pixels = grey.resize((9, 8), Pillow.Resampling.BOX).tobytes()
     bits = 0
     for at in range(72):

@@ -30,11 +30,14 @@ from foveal.models.model import Model
 from foveal.models.wire import Backend
 from foveal.prompts import Prompts
 from foveal.record import Chat, Image, Item, Pair, Record, digest
+from foveal.steps import choose, filters, near
 from foveal.steps import pairs as pair_steps
 from foveal.steps import table as table_steps
 from foveal.store import Budget
 
 KINDS: Mapping[type, str] = {Chat: "chat", Pair: "pair", Item: "item", Image: "image"}
+TABLE_ROOMS = (table_steps, near, choose, filters, pair_steps)
+"""Modules whose functions of a Table are steps."""
 SHARED = Path(table_steps.__file__).parent
 """The folder of the verbs that methods share."""
 
@@ -193,7 +196,7 @@ def _method(name: str) -> Step:
 
 
 def _tables() -> dict[str, Step]:
-    functions = [f for room in (table_steps, pair_steps) for f in inspect.getmembers(room, inspect.isfunction)]
+    functions = [f for room in TABLE_ROOMS for f in inspect.getmembers(room, inspect.isfunction)]
     return {
         name: Step(name, "table", f)
         for name, f in functions
@@ -407,6 +410,9 @@ def bind(recipe: Recipe, beside: Path | None = None) -> Plan:
     plan = Plan(recipe, tuple(steps), _roles(recipe, steps), Budget(**recipe.budget.model_dump()))
     if not steps:
         raise RecipeError(f"recipe {recipe.name} has no steps")
+    for bound in steps:
+        if bound.step.kind == "table":
+            bound.step.call(table_steps.Table((), lambda name, ids: []), **bound.knobs)  # a bad knob is told now
     return plan
 
 

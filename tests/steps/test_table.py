@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from foveal.errors import RecipeError
-from foveal.steps.table import Table, dedup, near_pictures, near_texts, words
+from foveal.steps.near import near_pictures
+from foveal.steps.table import Table, dedup, near_texts, words
 
 TEXTS = st.lists(
     st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f", "7", "字", "。"]), max_size=6).map(" ".join), max_size=12

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +18,7 @@ from foveal.models.connect import connect, spec_of
 from foveal.models.model import Model
 from foveal.models.prices import price_of
 from foveal.models.wire import Backend
-from foveal.picture import dhash
+from foveal.picture import dhash, dhash_crops, dhash_flip, inspect
 from foveal.recipe import Bound, Plan
 from foveal.record import Record, body_from_json, digest
 from foveal.runner.flow import Flow, Progress, from_source
@@ -173,7 +173,11 @@ def _table_step(session: Session, before: Sequence[Bound], bound: Bound) -> Coun
 
 
 def _column(session: Session, name: str, ids: Sequence[str]) -> list[Any]:
-    return [_value(session, name, Row(*session.store.row(i))) for i in ids]
+    rows = (Row(*session.store.row(i)) for i in ids)
+    if name not in OF_PICTURES:
+        return [_value(session, name, row) for row in rows]
+    known: dict[str, Any] = {}  # many rows may be about one picture, which is opened once
+    return [_of_picture(session, name, known, next(iter(orjson.loads(row.images)), "")) for row in rows]
 
 
 def _value(session: Session, name: str, row: Row) -> Any:
@@ -184,16 +188,26 @@ def _value(session: Session, name: str, row: Row) -> Any:
             return getattr(body_from_json(orjson.loads(row.body)), name, None)
         case ["picture"]:
             return next(iter(orjson.loads(row.images)), "")
-        case ["dhash"]:
-            return _dhash(session, row)
         case ["tags", tag]:
             return orjson.loads(row.tags).get(tag)
     raise KeyError(name)
 
 
-def _dhash(session: Session, row: Row) -> int | None:
-    pictures = orjson.loads(row.images)
-    try:
-        return dhash(session.read(session.store.image_source(pictures[0]))) if pictures else None
-    except (ImageError, OSError):
-        return None  # an unreadable picture fails at its own row step, with its cause
+def _size(data: bytes) -> tuple[int, int]:
+    found = inspect(data)
+    return found.width, found.height
+
+
+OF_PICTURES: Mapping[str, Callable[[bytes], Any]] = {
+    "dhash": dhash, "dhash.flip": dhash_flip, "dhash.crops": dhash_crops, "size": _size,
+}  # fmt: skip
+"""Columns that need a row's first picture."""
+
+
+def _of_picture(session: Session, name: str, known: dict[str, Any], picture: str) -> Any:
+    if picture and picture not in known:
+        try:
+            known[picture] = OF_PICTURES[name](session.read(session.store.image_source(picture)))
+        except (ImageError, OSError):
+            known[picture] = None  # an unreadable picture fails at its own row step, with its cause
+    return known.get(picture)

@@ -19,8 +19,9 @@ class Table:
     Attributes:
         ids: their ids, in order.
         load: fills a column on demand: "question", "answer"; "chosen", "rejected", "rejected_images" (None where the
-            row is no pair); "picture" (the first image's digest), "dhash" (its 64-bit perceptual hash, None when
-            unreadable), or "tags.<name>".
+            row is no pair); "picture" (the first image's digest, "" for none), and of that image "dhash" (64-bit
+            perceptual hash), "dhash.flip" (mirrored), "dhash.crops" (a list, of parts of it) and "size" (width and
+            height), each None when unreadable; or "tags.<name>".
         dropped: id -> reason, of those that steps took out.
         seed: of the recipe's name; the only randomness.
     """
@@ -128,32 +129,6 @@ def _surplus(texts: Sequence[str], at: float, most: int) -> list[int]:
     return sorted(gone)
 
 
-def near_pictures(table: Table, bits: int = 4) -> Table:
-    """Take out near-duplicate pictures, keeping the first of each group.
-
-    Args:
-        table: records with pictures.
-        bits: how many of the 64 bits of the perceptual hash (dHash) may differ, 0 to 16.
-
-    Raises:
-        RecipeError: `bits` is out of range.
-    """
-    if not 0 <= bits <= 16:
-        raise RecipeError(f"near_pictures: bits={bits} must be from 0 to 16")
-    seen: dict[tuple[int, int], list[int]] = defaultdict(list)
-    reasons = {}
-    for id_, code in zip(table.ids, table.column("dhash"), strict=True):
-        if code is None:
-            continue
-        bands = _bands(code, bits + 1)
-        if any((code ^ other).bit_count() <= bits for band in bands for other in seen[band]):
-            reasons[id_] = "near-duplicate picture"
-            continue
-        for band in bands:
-            seen[band].append(code)
-    return table.without(reasons)
-
-
 def percentile(table: Table, of: str = "", least: float = 0.0, most: float = 100.0) -> Table:
     """Keep the rows whose number lies between two percentiles of the set's own numbers.
 
@@ -205,9 +180,3 @@ def for_a_person(table: Table, tag: str = "for_a_person") -> Table:
     """
     flags = zip(table.ids, table.column(f"tags.{tag}"), strict=True)
     return table.without({id_: "flagged for a person" for id_, flag in flags if flag})
-
-
-def _bands(code: int, count: int) -> list[tuple[int, int]]:
-    # Two codes that differ in at most count-1 bits agree in at least one of `count` bands (pigeonhole).
-    edges = [64 * k // count for k in range(count + 1)]
-    return [(k, (code >> low) & ((1 << (high - low)) - 1)) for k, (low, high) in enumerate(pairwise(edges))]
