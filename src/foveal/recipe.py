@@ -30,13 +30,13 @@ from foveal.models.model import Model
 from foveal.models.wire import Backend
 from foveal.prompts import Prompts
 from foveal.record import Chat, Image, Item, Pair, Record, digest
-from foveal.steps import choose, filters, near
+from foveal.steps import choose, filters, meaning, near
 from foveal.steps import pairs as pair_steps
 from foveal.steps import table as table_steps
 from foveal.store import Budget
 
 KINDS: Mapping[type, str] = {Chat: "chat", Pair: "pair", Item: "item", Image: "image"}
-TABLE_ROOMS = (table_steps, near, choose, filters, pair_steps)
+TABLE_ROOMS = (table_steps, near, meaning, choose, filters, pair_steps)
 """Modules whose functions of a Table are steps."""
 SHARED = Path(table_steps.__file__).parent
 """The folder of the verbs that methods share."""
@@ -196,11 +196,12 @@ def _method(name: str) -> Step:
 
 
 def _tables() -> dict[str, Step]:
-    functions = [f for room in TABLE_ROOMS for f in inspect.getmembers(room, inspect.isfunction)]
+    found = [f for room in TABLE_ROOMS for f in inspect.getmembers(room, inspect.isfunction)]
+    functions = [(name, f) for name, f in found if f.__module__ in {room.__name__ for room in TABLE_ROOMS}]
     return {
         name: Step(name, "table", f)
         for name, f in functions
-        if _first(f) is table_steps.Table and not name.startswith("_")
+        if not name.startswith("_") and _first(f) is table_steps.Table
     }
 
 

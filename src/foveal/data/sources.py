@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -100,7 +100,7 @@ def open_source(
     """Open pictures or conversations for reading.
 
     Args:
-        spec: a folder, file, glob, URL that fsspec opens, a list of pictures, or the folder of a finished run.
+        spec: a folder, file, glob, URL that fsspec opens, the folder of a finished run, or a list of these.
         limit: the most items to give.
         format: one of FORMATS; by default found by looking.
         column: the column of a table that holds the pictures; by default found by type or name.
@@ -113,6 +113,9 @@ def open_source(
     if format is not None and format not in FORMATS:
         raise RecipeError(f"no source format {format!r}{nearest(format, FORMATS)}")
     how = _How(format, column, str(root) if root is not None else None)
+    if not isinstance(spec, str | Path) and any(_is_folder(str(s)) for s in spec):
+        parts = [open_source(s, format=format, column=column, root=root) for s in spec]
+        return replace(_of_parts(parts), limit=limit)
     if not isinstance(spec, str | Path):
         return replace(_of_files([str(s) for s in spec], f"{len(spec)} files", how), limit=limit)
     where = str(spec)
@@ -127,6 +130,15 @@ def open_source(
         return replace(_of_run(where), limit=limit)
     source = _of_folder(where, how) if _is_folder(where) else _of_files([where], where, how)
     return replace(source, limit=limit)
+
+
+def _of_parts(parts: Sequence[Source]) -> Source:
+    """Return several sources as one, one after the other."""
+    kinds = {part.kind for part in parts}
+    kind = kinds.pop() if len(kinds) == 1 else "rows"
+    left = sum((part.left_out for part in parts), Counter[str]())
+    where = ", ".join(part.where for part in parts)
+    return Source(kind, where, lambda: chain.from_iterable(parts), lambda: _sum(p.count() for p in parts), left)
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,11 +165,15 @@ def _table_step(session: Session, before: Sequence[Bound], bound: Bound) -> Coun
     after = bound.step.call(table, **bound.knobs)
     print_ = bound.fingerprint({})
     for start in range(0, len(ids), 1000):
-        ends = ((i, after.dropped.get(i)) for i in ids[start : start + 1000])
-        outcomes = ((i, Outcome("dropped", reason) if reason else Outcome("kept")) for i, reason in ends)
+        outcomes = ((i, _end(after, i)) for i in ids[start : start + 1000])
         session.store.write([session.store.unit_row(bound.label, i, outcome, print_) for i, outcome in outcomes])
     session.store.flush()
     return Counter(after.dropped.values())
+
+
+def _end(after: Table, id_: str) -> Outcome:
+    reason = after.dropped.get(id_)
+    return Outcome("dropped", reason, after.details.get(id_, "")) if reason else Outcome("kept")
 
 
 def _column(session: Session, name: str, ids: Sequence[str]) -> list[Any]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Any, Literal
 
 from foveal.errors import RecipeError
 from foveal.record import digest
+from foveal.steps.meaning import encoder
 from foveal.steps.near import clusters_of, numpy_or_say
 from foveal.steps.table import Table, words
 
@@ -54,9 +57,23 @@ def _mean(row: Sequence[Any]) -> float | None:
     return sum(numbers) / len(numbers) if len(numbers) == len(row) else None
 
 
+def origin(source: str) -> str:
+    """Return the file, run or folder that a row came from, by its tag `source`.
+
+    That tag tells a place in it: `a.jsonl row 3`, `a.tar!7.png`, `cats/7.png`.
+    """
+    file, inside, _ = re.sub(r" row \d+$", " row ", source).partition(" row ")
+    if inside:
+        return file
+    archive, inside, _ = source.partition("!")
+    return archive if inside else source.rpartition("/")[0]
+
+
 def _groups(table: Table, by: str) -> dict[str, list[int]]:
     """Return value of a tag -> places of its rows; "" for rows without it, and for all where no tag is named."""
     values = table.column(f"tags.{by}") if by else [""] * len(table.ids)
+    if by == "source":
+        values = [origin(str(v or "")) for v in values]
     groups: dict[str, list[int]] = defaultdict(list)
     for place, value in enumerate(values):
         groups["" if value is None else str(value)].append(place)
@@ -122,27 +139,36 @@ def mix(table: Table, by: str = "", weights: Mapping[str, float] | None = None, 
     return table.without(reasons)
 
 
-def diverse(table: Table, n: int = 0, by: Literal["question", "answer"] = "question") -> Table:
+def diverse(
+    table: Table,
+    n: int = 0,
+    by: Literal["question", "answer"] = "question",
+    on: Literal["words", "meaning"] = "words",
+) -> Table:
     """Keep n rows that are as different as can be: k-centre greedy selection (Sener and Savarese, 2018, section 4.2).
 
     The first is the row nearest to the middle; each next one is the farthest from those already chosen, by the cosine
-    of hashed bags of words and word pairs. n rows of a million cost n passes over 256 bytes a row.
+    of hashed bags of words and word pairs, or of what an encoder of sentences makes of them. n rows of a million cost
+    n passes over 1 kB (words) or 1.5 kB (meaning) a row.
 
     Args:
         table: rows.
         n: how many stay; all, where there are no more.
         by: which text is compared.
+        on: by words alone, or by meaning, for which an encoder is fetched the first time.
 
     Raises:
         RecipeError: n is below 1.
-        MissingExtra: numpy is not installed.
+        MissingExtra: a part that it needs is not installed.
+        ModelSetupError: the encoder could not be fetched.
     """
     if n < 1:
         raise RecipeError(f"diverse: n={n} must be at least 1")
     np = numpy_or_say("diverse")
+    read = encoder("diverse: {on: meaning}") if on == "meaning" else partial(_bags, np)
     if len(table.ids) <= n:
         return table
-    rows = _bags(np, table.column(by))
+    rows = read([text or "" for text in table.column(by)])
     chosen = [int((rows @ rows.mean(0)).argmax())]
     near = rows @ rows[chosen[0]]
     while len(chosen) < n:
@@ -154,7 +180,7 @@ def diverse(table: Table, n: int = 0, by: Literal["question", "answer"] = "quest
 
 
 def _bags(np: Any, texts: Sequence[str]) -> Any:
-    """Return unit vectors, (texts, DIMENSIONS) of float32: words and word pairs hashed with signs, rare ones heavier."""
+    """Return unit vectors, (texts, DIMENSIONS) of float32: words and word pairs hashed with signs, rare heavier."""
     found = [Counter(w for w in (*words(t), *zip(words(t), words(t)[1:], strict=False))) for t in texts]
     often = Counter(token for bag in found for token in bag)
     out = np.zeros((len(texts), DIMENSIONS), np.float32)
@@ -169,8 +195,8 @@ def _bags(np: Any, texts: Sequence[str]) -> Any:
 def split(table: Table, shares: Mapping[str, float] | None = None, take: str = "train", bits: int = 4) -> Table:
     """Keep one part of a split that no picture crosses, nor a near-duplicate of it.
 
-    Pictures whose hashes are near are of one cluster, and a cluster is of one part, drawn by its first picture: the
-    same for every run of a recipe of this name. Take the other part with another `take`, in a run that shares the
+    Pictures whose hashes are near are of one cluster, and a cluster is of one part, drawn by the smallest
+    of its pictures' digests: the same for every run of a recipe of this name on these pictures. Take the other part with another `take`, in a run that shares the
     calls.
 
     Args:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from foveal.data import Broken, open_source
@@ -132,26 +131,33 @@ def decontaminate(table: Table, against: tuple[str, ...] = (), ngram: int = 8, b
         raise RecipeError(
             f"decontaminate: against={list(against)} must name files; ngram={ngram} >= 0, bits={bits} -1 to 16"
         )
-    benchmarks = [open_source(name) for name in against]  # what is not there is told before anything is paid
+    benchmarks = [(name, open_source(name)) for name in against]  # what is not there is told before anything is paid
     if not table.ids:
         return table
-    known = [record for source in benchmarks for record in source if not isinstance(record, Broken)]
-    reasons: dict[str, str] = {}
-    if bits >= 0:
-        reasons |= _seen_pictures(table, known, bits)
-    if ngram:
-        reasons |= _seen_words(table, known, ngram)
-    return table.without(reasons)
+    known = [(name, record) for name, source in benchmarks for record in source if not isinstance(record, Broken)]
+    pictures = _seen_pictures(table, known, bits) if bits >= 0 else {}
+    said = _seen_words(table, known, ngram) if ngram else {}
+    reasons = {**dict.fromkeys(pictures, "picture of a benchmark"), **dict.fromkeys(said, "words of a benchmark")}
+    return table.without(reasons, {**pictures, **said})
 
 
-def _seen_pictures(table: Table, known: Sequence[Record], bits: int) -> dict[str, str]:
-    codes = [code for record in known for code in _hashes(record)]
+Known = Sequence[tuple[str, Record]]
+"""Records of benchmarks, and which they are of."""
+
+
+def _seen_pictures(table: Table, known: Known, bits: int) -> dict[str, str]:
+    """Return id -> where its picture is met."""
+    place: dict[int, str] = {}
+    for name, record in known:
+        for code in _hashes(record):
+            place.setdefault(code, f"{name}: {record.tags.get('source', '')}")
+    codes = list(place)
     own = [(id_, code) for id_, code in zip(table.ids, table.column("dhash"), strict=True) if code is not None]
     joined = [*codes, *(code for _, code in own)]
-    met: dict[int, bool] = dict.fromkeys(codes, True)
-    near = (pair for pair in near_hashes(joined, bits))
-    hits = {joined[later] for later, earlier in near if earlier < len(codes) <= later} | met.keys()
-    return {id_: "picture of a benchmark" for id_, code in own if code in hits}
+    for later, earlier in list(near_hashes(joined, bits)):
+        if earlier < len(codes) <= later:
+            place.setdefault(joined[later], place[joined[earlier]])
+    return {id_: place[code] for id_, code in own if code in place}
 
 
 def _hashes(record: Record) -> Iterator[int]:
@@ -177,20 +183,28 @@ def _grams(text: str, n: int) -> set[tuple[str, ...]]:
     plain = words(text)
     if len(plain) < n:
         return {tuple(plain)} if len(plain) >= 3 else set()
-    return {tuple(plain[i : i + n]) for i in range(len(plain) - n + 1)}
+    return set(_runs(plain, n))
 
 
-def _seen_words(table: Table, known: Sequence[Record], n: int) -> dict[str, str]:
-    grams = {gram for record in known for text in _texts(record) for gram in _grams(text, n)}
+def _seen_words(table: Table, known: Known, n: int) -> dict[str, str]:
+    """Return id -> where its words are met."""
+    grams: dict[tuple[str, ...], str] = {}
+    for name, record in known:
+        for text in _texts(record):
+            grams |= dict.fromkeys(_grams(text, n) - grams.keys(), f"{name}: {record.tags.get('source', '')}")
     sizes = sorted({len(gram) for gram in grams})
     columns = [table.column(name) for name in ("question", "answer", "chosen", "rejected")]
-    reasons: dict[str, str] = {}
+    found: dict[str, str] = {}
     for id_, *texts in zip(table.ids, *columns, strict=True):
-        said = [words(text) for text in texts if text]
-        runs = chain.from_iterable(_runs(plain, size) for plain in said for size in sizes)
-        if any(run in grams for run in runs):
-            reasons[id_] = "words of a benchmark"
-    return reasons
+        if met := _met([words(text) for text in texts if text], grams, sizes):
+            found[id_] = met
+    return found
+
+
+def _met(said: Sequence[list[str]], grams: Mapping[tuple[str, ...], str], sizes: Sequence[int]) -> str:
+    """Return the first run of words that a benchmark has, and where, "" for none."""
+    runs = (run for plain in said for size in sizes for run in _runs(plain, size))
+    return next((f"{' '.join(run)!r} is in {grams[run]}" for run in runs if run in grams), "")
 
 
 def _runs(plain: list[str], size: int) -> Iterator[tuple[str, ...]]:

@@ -23,6 +23,7 @@ class Table:
             perceptual hash), "dhash.flip" (mirrored), "dhash.crops" (a list, of parts of it) and "size" (width and
             height), each None when unreadable; or "tags.<name>".
         dropped: id -> reason, of those that steps took out.
+        details: id -> more about it, such as the row that it is like; reasons are counted, details shown with the row.
         seed: of the recipe's name; the only randomness.
     """
 
@@ -30,15 +31,21 @@ class Table:
     load: Callable[[str, Sequence[str]], list[Any]]
     dropped: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
+    details: Mapping[str, str] = field(default_factory=dict)
 
     def column(self, name: str) -> list[Any]:
         """Return one column, a value for each id."""
         return self.load(name, self.ids)
 
-    def without(self, reasons: Mapping[str, str]) -> Table:
-        """Return the table without some ids, each with its reason."""
+    def without(self, reasons: Mapping[str, str], details: Mapping[str, str] | None = None) -> Table:
+        """Return the table without some ids, each with its reason, and with details where there are any."""
         left = tuple(i for i in self.ids if i not in reasons)
-        return Table(left, self.load, {**self.dropped, **reasons}, self.seed)
+        return Table(left, self.load, {**self.dropped, **reasons}, self.seed, {**self.details, **(details or {})})
+
+    def without_copies(self, like: Mapping[int, int], reason: str) -> Table:
+        """Return the table without the rows at some places, each told to be like the row at another."""
+        found = {self.ids[i]: self.ids[j] for i, j in like.items()}
+        return self.without(dict.fromkeys(found, reason), {i: f"like {j}" for i, j in found.items()})
 
 
 def words(text: str) -> list[str]:
@@ -109,24 +116,25 @@ def dedup(
     for i, picture in enumerate(pictures):
         groups[picture].append(i)
     texts = table.column(by)
-    reasons: dict[str, str] = {}
+    like: dict[int, int] = {}
     for members in groups.values():
         if len(members) > most:
-            reasons |= {
-                table.ids[members[i]]: f"near-duplicate {by}" for i in _surplus([texts[m] for m in members], at, most)
-            }
-    return table.without(reasons)
+            gone = _surplus([texts[m] for m in members], at, most)
+            like |= {members[i]: members[j] for i, j in gone.items()}
+    return table.without_copies(like, f"near-duplicate {by}")
 
 
-def _surplus(texts: Sequence[str], at: float, most: int) -> list[int]:
+def _surplus(texts: Sequence[str], at: float, most: int) -> dict[int, int]:
+    """Return the places of texts that are too many -> the first of those kept that each is like."""
     similar: dict[int, set[int]] = defaultdict(set)
     for later, earlier in near_texts(texts, at):
         similar[later].add(earlier)
-    gone: set[int] = set()
+    gone: dict[int, int] = {}
     for i in range(len(texts)):
-        if len(similar[i] - gone) >= most:
-            gone.add(i)
-    return sorted(gone)
+        kept = similar[i] - gone.keys()
+        if len(kept) >= most:
+            gone[i] = min(kept)
+    return gone
 
 
 def percentile(table: Table, of: str = "", least: float = 0.0, most: float = 100.0) -> Table:

