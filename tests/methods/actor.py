@@ -27,6 +27,11 @@ def sees(request: Request) -> bool:
     return any(not isinstance(part, str) for message in request.messages for part in message.parts)
 
 
+def shown(request: Request) -> str:
+    """Return the digest of the first picture that a request shows."""
+    return next(p.digest for m in request.messages for p in m.parts if not isinstance(p, str))
+
+
 class Actor(Scripted):
     """Says what it is told for each prompt: a text, or a function of the request; else the last choice, or "A cup."."""
 
