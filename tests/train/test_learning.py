@@ -106,7 +106,11 @@ def train(family, text):
 )
 def test_thirty_steps_teach_it(family, text):
     curve, margins = train(family, text)
-    assert curve[-1] < curve[0] and margins[-1] > margins[0] + 0.05
+    assert margins[-1] > margins[0] + 0.05
+    assert min(margins[STEPS // 2 :]) > margins[0]  # it stays learnt
+    if "attacked" in parse(text, {"gamma": 1.5} if text == "vdpo" else {}).needs:
+        return  # -sg(p) log p is no value that falls: from p = 0 it rises to p = 1/e, see docs/losses.md
+    assert curve[-1] < curve[0]
     moving = "noisy" in parse(text, {"gamma": 1.5} if text == "vdpo" else {}).needs  # what it is set against is its own
     assert max(curve[-5 if moving else STEPS // 2 :]) < curve[0]  # it stays learnt
 

@@ -266,7 +266,8 @@ def nll(mean: Tensor) -> Tensor:
 def attacked(logps: Tensor, mask: Tensor) -> Tensor:
     """Say the right words about the attacked picture: -sum_t sg(p_t) log p_t, sg stops the gradient.
 
-    Each token counts for as much as the policy believes it, so that words it is far from are not learnt by heart.
+    Each token counts for as much as the policy believes it, so that words it is far from are not learnt by heart. The
+    value is not what is descended: while a token's p grows from 0 to 1/e, -p log p rises.
 
     Args:
         logps: (B, T) log-probabilities of the chosen words about the rejected picture, log p_t.
