@@ -304,3 +304,13 @@ def test_a_helper_beside_a_step_is_part_of_what_it_is(tmp_path: Path, pictures: 
     assert step.digest() == before
     (tmp_path / "words_of_mine.py").write_text('QUESTION = "why?"')
     assert step.digest() != before
+
+
+def test_a_users_own_table_step_is_not_tried_on_nothing(pictures: Pictures, tmp_path: Path) -> None:
+    (tmp_path / "pick.py").write_text(
+        "from foveal.steps.table import Table\n"
+        "def pick(table: Table) -> Table:\n"
+        "    return table.without({min(table.ids): 'the least'})\n"  # of no ids there is no least
+    )
+    recipe = {"name": "own", "steps": [f"{tmp_path / 'pick.py'}:pick"]}
+    assert foveal.run(recipe, pictures(3), out=tmp_path / "out").rows == 2

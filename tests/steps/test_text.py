@@ -6,7 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foveal.steps.text import circling, garbled, one_sentence, plain, sentences, taken_from
+from foveal.steps.text import (
+    asking,
+    circling,
+    garbled,
+    labelled,
+    listed,
+    one_sentence,
+    paragraphs,
+    plain,
+    sentences,
+    taken_from,
+    told,
+    words_shared,
+)
 
 FINE = ["What is this?", "Count 3 birds", "这是什么？", "Что здесь изображено?", "Is it red, or (perhaps) blue?",
         "هل هذا قط؟", "a b", "5 + 3"]  # fmt: skip
@@ -93,3 +106,47 @@ def test_any_text_can_be_judged(text: str) -> None:
 )
 def test_what_was_copied_out_of_a_text(part: str, copied: bool) -> None:
     assert taken_from(part, "1. Is there a cat in the picture?\n2. What is on the left?") == copied
+
+
+# --- lists, labels, sentences --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "wanted"), [
+    ("1. What is it?\n2) Who made it?\n- Describe it.\nNice.", ["What is it?", "Who made it?", "Describe it."]),
+    ("Questions:\n* What is it?\n* What is it?", ["What is it?"]),
+    ('["What is it?", "Who made it?"]', ["What is it?", "Who made it?"]),
+    ('```json\n{"instructions": ["What is it?"]}\n```', ["What is it?"]),
+    ('I can be seen in the middle?"]}', []),
+    ("Is [7] left of (8)?", ["Is [7] left of (8)?"]),
+    ("[1, 2]", []),
+    ("它是什么\n\n请描述图片。", ["它是什么", "请描述图片。"]),
+    ("Question 1: What is it?", ["What is it?"]),
+    ("", []),
+])  # fmt: skip
+def test_what_is_asked_is_read_line_by_line(text: str, wanted: list[str]) -> None:
+    assert asking(text) == wanted
+
+
+@pytest.mark.parametrize(("text", "wanted"), [
+    ("It is red. Mr. Smith, e.g. here, likes it! Why?", ["It is red.", "Mr. Smith, e.g. here, likes it!", "Why?"]),
+    ("One\nTwo. Three", ["One", "Two.", "Three"]),
+    ("红色的。蓝色的。", ["红色的。", "蓝色的。"]),
+    ("", []),
+])  # fmt: skip
+def test_sentences_are_told_apart(text: str, wanted: list[str]) -> None:
+    assert told(text) == wanted
+
+
+def test_paragraphs_labels_and_shared_words() -> None:
+    assert paragraphs("One\ntwo.\n\nThree.") == ["One\ntwo.", "Three."]
+    assert paragraphs("One.\nTwo.\n") == ["One.", "Two."]
+    assert labelled("**A:** x\ny\n- B : z\nA: again", "A", "B") == {"A": "x\ny", "B": "z"}
+    assert labelled("nothing", "A") == {} == labelled("A:\nB:", "A", "B")
+    assert words_shared("Describe the orange teapot", "An orange cup.") == 0.5
+    assert words_shared("Describe it", "An orange cup.") == 0
+
+
+@given(st.text(max_size=200))
+def test_no_word_is_made_up(text: str) -> None:
+    for line in listed(text):
+        assert line in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections import Counter
@@ -10,7 +11,7 @@ _SPECIAL = re.compile(
     r"<\|[^<>|]{1,40}\|>|<\|[a-z_]+>|<[a-z_]+\|>|</?(?:image|video|audio|img|bbox|ref|box|s|pad|unk|eos|bos)\b[^<>]{0,40}>",
     re.IGNORECASE,
 )
-_BETWEEN = re.compile(r"(?<=[.!?…])(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St|No|vs)\.)(?<!\bMrs\.)\s+|(?<=[。！？])")
+_BETWEEN = re.compile(r"(?<=[.!?…])(?<!\b[A-Z]\.)(?<!\b(?:Mr|Ms|Dr|St|No|vs)\.)(?<!\bMrs\.)\s+(?![a-z])|(?<=[。！？])")
 _BULLET = re.compile(r"^(?:[-*•·–]|\(?\d{1,2}[.):]|[a-z][.)]|(?:question|q)\s*\d{0,2}\s*[.:)])\s+", re.IGNORECASE)
 _ASKED = re.compile(
     r"\W*(?:(?:please|then|now)\s+)?(?:"
@@ -64,14 +65,31 @@ def listed(text: str) -> list[str]:
 
 
 def asking(text: str) -> list[str]:
-    """Return the lines of a text that ask something: questions, and requests as far as their first word tells."""
-    return [line for line in listed(text) if asks(line)]
+    """Return the lines of a text that ask something: questions, and requests as far as their first word tells.
+
+    A JSON list of texts is read as lines; a line with a bracket that is not closed is what is left of some other form.
+    """
+    return [line for line in listed(_unpacked(text)) if asks(line) and _closed(line)]
+
+
+def _unpacked(text: str) -> str:
+    """Return the texts of a JSON list as lines, any other text as it is."""
+    found = re.search(r"\[.*\]", text, re.DOTALL)
+    try:
+        texts = json.loads(found[0]) if found else None
+    except ValueError:
+        return text
+    return "\n".join(texts) if isinstance(texts, list) and all(isinstance(t, str) for t in texts) and texts else text
+
+
+def _closed(line: str) -> bool:
+    return all(line.count(one) == line.count(other) for one, other in ("[]", "{}", "()"))
 
 
 def asks(text: str) -> bool:
     """Tell whether a text asks for something; of texts in other scripts than Latin, a mark is not demanded."""
     written = any(c.isalpha() and c.isascii() for c in text)
-    return "?" in text or "？" in text or (bool(_ASKED.match(text)) if written else bool(text.strip()))
+    return "?" in text or "？" in text or (bool(_ASKED.match(text)) if written else any(map(str.isalpha, text)))
 
 
 def labelled(text: str, *labels: str) -> dict[str, str]:
