@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from foveal import __version__
-from foveal.commands import evaluate, perturb, prove, scrapbook, train
+from foveal.commands import analyse, evaluate, perturb, prove, scrapbook, train
 from foveal.errors import DiskFull, FovealError, RecipeError, RunStopped, nearest
 
 if TYPE_CHECKING:
@@ -402,6 +402,7 @@ COMMANDS: dict[str, Command] = {
     "show": (_show, "what a run came to; one record with its history", _show_options),
     "export": (_export, "write a run's rows for a trainer", _export_options),
     "methods": (_methods, "what exists: kinds, roles, knobs, papers", _methods_options),
+    "analyse": (analyse.run, "what rows are like before any is chosen: tables and plots", analyse.options),
     "perturb": (perturb.run, "a contact sheet of what can be done to a picture", perturb.options),
     "scrapbook": (scrapbook.run, "draw scenes whose truth is known exactly", scrapbook.options),
     "eval": (evaluate.run, "ask a model questions whose answers are known: figures with intervals", evaluate.options),

@@ -453,12 +453,17 @@ def with_knobs(recipe: Recipe, settings: Sequence[str], beside: Path | None = No
         if not sep:
             raise RecipeError(f"--set takes knob=value, not {setting!r}")
         where, _, knob = target.rpartition(".")
-        owner = _owner(recipe, where, knob, beside)
+        owner = owner_of(recipe, where, knob, beside)
         steps[owner][1][knob] = value
     return recipe.model_copy(update={"steps": [{name: knobs} for name, knobs in steps]})
 
 
-def _owner(recipe: Recipe, where: str, knob: str, beside: Path | None) -> int:
+def owner_of(recipe: Recipe, where: str, knob: str, beside: Path | None = None) -> int:
+    """Return which step has a knob: that of the name `where` (a second one's is `name-2`), or the first that has it.
+
+    Raises:
+        RecipeError: none has.
+    """
     steps = [find_step(name, beside) for name, _ in recipe.named_steps()]
     labels = _labels(steps)
     if where and where not in labels:

@@ -194,6 +194,13 @@ def test_always_yes(foveal: Say, here: Path) -> None:
     assert (here / "evals" / "scripted-yes.yaml" / "report.html").is_file()
 
 
+def test_consistency_by_itself(foveal: Say, here: Path) -> None:
+    code, out, err = foveal("eval", "consistency", *YES, "--quiet")
+    assert (code, err) == (0, "")
+    assert "samples" in out
+    assert (here / "evals" / "scripted-yes.yaml-sampled" / "report.html").is_file()
+
+
 def test_the_table_shows_both_models_and_the_difference(foveal: Say) -> None:
     code, out, err = foveal("eval", "pope,arena", *YES, "--against", "scripted:no.yaml", "--quiet")
     assert (code, err) == (0, "")

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evals.pictures import shot, shots
-from foveal.evals import arena, chair, consistency, exact, pope
+from foveal.evals import arena, chair, consistency, exact, following, pope
 from foveal.evals.answer import Answer, Question, Shot
 from foveal.evals.scored import Scored
 from foveal.evals.stats import estimate
 from foveal.scrapbook.claims import covers
 from foveal.scrapbook.themes import like
 from foveal.scrapbook.truth import MAKERS, description, fact_of
+from foveal.scrapbook.writer import complied
 from scrapbook.scenes import NOUNS, any_scene, drawn_scene, row
 
 
@@ -261,3 +263,25 @@ def test_the_arena_is_fair() -> None:
     for name in ("arena/win", "arena/win_lc"):
         assert figure(there, name) + figure(back, name) == pytest.approx(1)
     assert figure(arena.score(asked, one, one), "arena/tie") == 1.0
+
+
+# --- following -----------------------------------------------------------------------------------------------------
+
+
+def test_following_is_checked_by_code() -> None:
+    pictures = [shot(drawn_scene(seed), f"{seed:03}.jpg") for seed in range(40)]
+    asked = following.questions(pictures)
+    assert [q.record for q in asked] == [q.record for q in following.questions(pictures)]
+    assert {q.kind for q in asked} == set(following.ALIKE)
+    assert all(q.wants is not None and q.text.endswith(q.wants.says) for q in asked)
+
+    def kept(say: Callable[[Question], str]) -> dict[str, float]:
+        return figures(following.score(asked, {q.record.id: Answer(say(q)) for q in asked}))
+
+    obeying = kept(lambda q: complied(description(q.shot.scene, random.Random(1), detail=True), [q.wants.says]))  # type: ignore[union-attr]
+    plain = kept(lambda q: description(q.shot.scene, random.Random(1), detail=True))
+    assert obeying["following/kept"] > plain["following/kept"] + 0.2
+    assert obeying["following/format"] > 0.9 > 0.1 > plain["following/format"]
+    assert set(figures(following.score(asked, {})).values()) == {0.0}
+    by_family = [sum(q.kind == f for q in asked) * plain[f"following/{f}"] for f in following.ALIKE]
+    assert sum(by_family) / len(asked) == pytest.approx(plain["following/kept"], abs=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from foveal.errors import SetupError
 from foveal.models.scripted import Scripted, words_of
 from foveal.models.wire import Request
 from foveal.proof import prove as proving
-from foveal.proof.claim import Arm, Claim, Contrast, Expect, Labelled, Made, Sizes, Training, Upsampled
-from foveal.proof.data import Kitchen, asked, contrasted, upsampled
+from foveal.proof.claim import Arm, Claim, Contrast, Expect, Labelled, Made, Sampled, Sizes, Training, Upsampled
+from foveal.proof.data import Kitchen, asked, contrasted, sampled, slug, upsampled
 from foveal.proof.prove import Setting, faults, prove, replayed
 from foveal.proof.results import results_of, tables, write_page, write_results
 from foveal.record import Pair
@@ -255,6 +256,37 @@ def test_upsampled_rows_are_as_many_as_the_methods(kitchen: Kitchen) -> None:
     made = kitchen.rows(PAIRS)
     assert made
     assert len(kitchen.rows(Upsampled(original, PAIRS))) == len(made)
+
+
+def test_sampled_rows_are_some_of_the_methods_in_their_order(kitchen: Kitchen) -> None:
+    made = [row.id for row in kitchen.rows(PAIRS)]
+    few = [row.id for row in kitchen.rows(Sampled(PAIRS, 3))]
+    assert len(few) == 3
+    assert [i for i in made if i in few] == few
+    assert [row.id for row in kitchen.rows(Sampled(PAIRS, 10_000))] == made
+    assert len(kitchen.rows(Upsampled(Labelled(2, each=2), Sampled(PAIRS, 3)))) == 3
+    draws = {tuple(r.id for r in sampled(kitchen.rows(PAIRS), 3, seed)) for seed in range(20)}
+    assert len(draws) > 1
+
+
+def test_a_method_works_on_the_pictures_that_another_chose(kitchen: Kitchen) -> None:
+    chooser = Made("omnialign-select", 8, knobs={"percentile.least": 50, "percentile-2.least": 0})
+    chosen = {row.images[0].digest for row in kitchen.rows(chooser)}
+    rows = kitchen.rows(Made("seva", 8, knobs={"perturb": ("pixelate:8",), "side": 0}, given="questions", on=chooser))
+    assert 0 < len(chosen) < 8
+    assert {row.images[0].digest for row in rows} <= chosen
+
+
+def test_roles_are_played_by_whom_the_claim_names(kitchen: Kitchen, company: tuple[Company, School]) -> None:
+    kitchen.who = {**kitchen.who, "truth": "third"}
+    kitchen.rows(Made("oasis", 2, by="teacher", roles={"llm": "truth"}))
+    assert {o.identity for o in company[0].opened if o.asked} == {"second", "third"}
+
+
+def test_a_part_is_named_as_before_fields_were_added() -> None:
+    """Folders of proofs that are under way are found again."""
+    assert slug("seva", PAIRS) == slug("seva", replace(PAIRS, roles={}, on=None)) == "seva-1115fd8d"
+    assert slug("seva", PAIRS) != slug("seva", replace(PAIRS, roles={"vlm": "truth"}))
 
 
 def test_a_run_is_made_once_and_shares_its_calls(kitchen: Kitchen, company: tuple[Company, School]) -> None:

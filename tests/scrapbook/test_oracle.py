@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,10 @@ from foveal.prompts import Prompt
 from foveal.record import Image
 from foveal.scrapbook import Chart, Scene, Settings, Table, Text, Thing, compose, load_truth, make, oracle
 from foveal.scrapbook.album import looks
-from foveal.scrapbook.truth import TOPICS, fact_of
+from foveal.scrapbook.truth import TOPICS, description, fact_of
+from foveal.scrapbook.writer import complied
+from foveal.steps.constraints import draw
+from scrapbook.scenes import drawn_scene
 
 NOUNS = sorted({look.noun for look in looks()})
 
@@ -327,6 +331,38 @@ def test_the_oracle_judges_what_another_writes(scenes, tmp_path):
     assert done.rows == 25
     assert all(r.open_turn or not r.choices for r in policy.asked)
     assert all(r.tags["oracle"] == "vlm, llm" for r in done.records())
+
+
+def test_the_oracle_asks_what_another_answers(scenes, tmp_path):
+    """With "?" the questions come from the truth, and the answers, right or wrong, from the model."""
+    (tmp_path / "says.yaml").write_text('- {match: ".", say: "A unicorn."}\n')
+    spec = f"oracle:{scenes}?scripted:{tmp_path / 'says.yaml'}"
+    models = {"evolver": spec, "judge": f"oracle:{scenes}"}
+    done = foveal.run("mmevol", scenes, models=models, out=tmp_path / "out", eliminate=False, rounds=2)
+    rows = list(done.records())
+    truths = load_truth(scenes)
+    assert len(rows) > 50
+    assert {r.body.answer for r in rows} == {"A unicorn."}
+    known = [oracle.reply(truths[r.images[0].digest].scene, r.body.question) for r in rows]
+    assert all(known)
+    eliminated = foveal.run("mmevol", scenes, models=models, out=tmp_path / "other", rounds=2)
+    assert [r.body.question for r in eliminated.records()] == []
+    assert connect(spec).identity != connect(spec.replace("?", "+")).identity
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_an_answer_is_rewritten_to_keep_a_constraint_and_says_nothing_new(seed):
+    rng = random.Random(seed)
+    scene = drawn_scene(seed)
+    answer = description(scene, rng, detail=True)
+    families = ("format", "punctuation", "structure", "length")
+    (constraint,) = draw(rng, answer, 1, (rng.choice(families),))
+    said = complied(answer, [constraint.says])
+    plain = "Begin" not in constraint.says and "title" not in constraint.says
+    if constraint.name not in ("at least", "ends in a question"):
+        assert constraint.holds(said) or len(oracle.sentences(answer)) < 5, (constraint.says, said)
+    words = set(re.findall(r"[a-z]+", answer.lower()))
+    assert not plain or set(re.findall(r"[a-z]+", said.lower())) <= words
 
 
 def test_a_run_with_the_oracle_says_so(scenes, tmp_path, capsys):

@@ -23,7 +23,7 @@ ALL_FAILED = 1
 
 def options(p: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
-    p.add_argument("names", metavar="A,B", help="evaluations: pope, chair, exact, consistency, arena")
+    p.add_argument("names", metavar="A,B", help="evaluations: pope, chair, exact, following, consistency, arena")
     p.add_argument(
         "--on", type=Path, required=True, metavar="DIR", help="a folder of scenes; see `foveal scrapbook make`"
     )
@@ -94,7 +94,8 @@ def _evaluate(
             if not args.json:
                 print(f"{side}: {specs[side].describe()} -> {folders[side]}")
             told[side] = ask_all(evaluations, asked, specs[side], folders[side], **how)
-            _report(folders[side])
+            for folder in told[side].folders:
+                _report(folder)
     items = {side: scored(evaluations, asked, answers) for side, answers in told.items()}
     if "arena" in evaluations:
         judged = arena_of(asked["arena"], told["model"], told["against"], specs.get("judge"), folders["judge"], **how)

@@ -25,6 +25,7 @@ from foveal.runner.flow import Progress
 from foveal.runner.local import Run, run_plan
 from foveal.runner.waiting import wait
 from foveal.scrapbook.parts import Scene
+from foveal.steps.constraints import Constraint
 from foveal.store import Budget
 
 MAKES = Item
@@ -52,6 +53,7 @@ class Question:
         kind: of the question, within its evaluation.
         answer: the reference, "" for a description.
         noun: what it is about, where it is about one thing.
+        wants: what the answer's form has to keep, where that is what is asked.
     """
 
     record: Record
@@ -59,6 +61,7 @@ class Question:
     kind: str = ""
     answer: str = ""
     noun: str = ""
+    wants: Constraint | None = None
 
     @property
     def picture(self) -> str:

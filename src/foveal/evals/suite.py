@@ -10,7 +10,7 @@ import orjson
 from typing_extensions import Unpack
 
 from foveal.errors import RecipeError, nearest
-from foveal.evals import arena, chair, consistency, exact, pope
+from foveal.evals import arena, chair, consistency, exact, following, pope
 from foveal.evals.answer import Answer, How, Question, Shot, Who, answers
 from foveal.evals.scored import Questions, Scored, Scorer
 from foveal.prompts import overriding
@@ -35,6 +35,7 @@ EVALUATIONS: dict[str, Evaluation] = {
     "pope": Evaluation(pope.questions, pope.score),
     "chair": Evaluation(chair.questions, chair.score),
     "exact": Evaluation(exact.questions, exact.score),
+    "following": Evaluation(following.questions, following.score),
     "consistency": Evaluation(
         consistency.questions, consistency.score, consistency.SAMPLES, consistency.TEMPERATURE
     ),
@@ -69,12 +70,14 @@ class Asked:
 
     Attributes:
         identity: who it is.
+        folders: of the runs in which it was asked.
         answers: evaluation -> record id -> answer.
         unanswered: evaluation -> questions without a usable answer.
         made: calls that were paid this time; `remembered`: that were not.
     """
 
     identity: str
+    folders: list[Path] = field(default_factory=list)
     answers: dict[str, Mapping[str, Answer]] = field(default_factory=dict)
     unanswered: dict[str, int] = field(default_factory=dict)
     made: int = 0
@@ -114,6 +117,7 @@ def ask_all(
         put = [q for n in names for q in asked[n]]
         given, run = answers(put, model, place, samples=samples, temperature=temperature, **how)
         told.identity = run_identity(run.folder)
+        told.folders.append(run.folder)
         told.made += run.progress.meter.total.made
         told.remembered += run.progress.meter.total.remembered
         for name in names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -73,10 +74,10 @@ def _encoder(max_pixels: int | None) -> Callable[[bytes], tuple[str, bytes]]:
 def _oracle(folder: str) -> Backend:
     from foveal.models.oracle import Oracle
 
-    scenes, plus, writer = folder.rpartition("+")
-    if not plus or Path(folder).exists():
+    cut = re.match(r"(?P<scenes>.+?)(?P<mark>[+?])(?P<writer>(?:small|hf|scripted|https?)\b.*)", folder)
+    if not cut or Path(folder).exists():
         return Oracle(Path(folder))
-    return Oracle(Path(scenes), connect(writer))
+    return Oracle(Path(cut["scenes"]), connect(cut["writer"]), asks=cut["mark"] == "?")
 
 
 def _small(folder: str) -> Backend:

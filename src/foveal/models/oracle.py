@@ -1,6 +1,7 @@
 """`oracle:<folder>`: a model that answers from the truth of Scrapbook scenes, to measure methods with.
 
-`oracle:<folder>+<model>` judges from the truth and leaves all writing, proposals and answers, to the model.
+`oracle:<folder>+<model>` judges from the truth and leaves all writing, proposals and answers, to the model;
+`oracle:<folder>?<model>` judges and asks from the truth and leaves just the answers to the model.
 
 It shows what a method's own logic does when its judge makes no mistakes. It answers about the pictures of its folder
 and no others, by what a prompt was rendered with (`Prompt.values`) and the type of answer that is asked for.
@@ -65,17 +66,19 @@ NO = (
 class Oracle:
     """Answers any role of a method from the truth; see `foveal.scrapbook.oracle` for what it can read."""
 
-    def __init__(self, folder: Path, writer: Backend | None = None) -> None:
+    def __init__(self, folder: Path, writer: Backend | None = None, asks: bool = False) -> None:
         """Read the truth.
 
         Args:
             folder: scenes with their truth.
             writer: who answers what asks for free text; the oracle itself by default.
+            asks: the oracle still writes what a method's own prompts ask for, such as questions; answers are the
+                writer's.
 
         Raises:
             SourceError: there is no truth in the folder.
         """
-        self.folder, self.writer = folder, writer
+        self.folder, self.writer, self.asks = folder, writer, asks
         self.truths: Mapping[str, Truth] = load_truth(folder)
         self.nouns = sorted({noun for t in self.truths.values() for noun in _nouns(t)})
 
@@ -83,7 +86,7 @@ class Oracle:
     def identity(self) -> str:
         """The truth's digest, and who writes."""
         truth = f"oracle:{digest(*sorted(self.truths))[:12]}"
-        return f"{truth}+{self.writer.identity}" if self.writer else truth
+        return f"{truth}{'?' if self.asks else '+'}{self.writer.identity}" if self.writer else truth
 
     @property
     def slots(self) -> int:
@@ -106,7 +109,7 @@ class Oracle:
         Raises:
             ModelFailed: a picture that the folder does not hold, or something that cannot be told from the truth.
         """
-        if self.writer and not request.choices and not request.schema:
+        if self.writer and not self._own(request):
             return await self.writer.send(request)
         text, probs = self._said(request), None
         if request.choices and text in request.choices:
@@ -114,10 +117,21 @@ class Oracle:
         words = sum(len(p.split()) for m in request.messages for p in m.parts if isinstance(p, str))
         return Reply(text, tokens_in=words, tokens_out=len(text.split()), probs=probs)
 
+    def _own(self, request: Request) -> bool:
+        """Tell whether the oracle answers by itself though there is a writer: it judges, and asks where it is to."""
+        if request.choices or request.schema:
+            return True
+        prompt = _prompt(request)
+        if not self.asks or not (request.open_turn or isinstance(prompt, Prompt)):
+            return False
+        values = prompt.values if isinstance(prompt, Prompt) else {}
+        what = str(getattr(prompt, "name", "")).rpartition("/")[2]
+        return _proposes(request, values) or bool(self._written(request, what, values))
+
     def _said(self, request: Request) -> str:
         prompt = _prompt(request)
         values = prompt.values if isinstance(prompt, Prompt) else {}
-        if request.open_turn or {"persona", "task"} & set(values):
+        if _proposes(request, values):
             return self._question(request)
         what = str(getattr(prompt, "name", "")).rpartition("/")[2]
         if request.schema:
@@ -161,7 +175,7 @@ class Oracle:
             return writer.questions(self._scene(request), rng, self.nouns, n)
         match what:
             case "evolve":
-                return writer.evolved(self._scene(request), rng, self.nouns, values)
+                return writer.evolved(self._scene(request), rng, self.nouns, values, answered=not self.asks)
             case "instruct":
                 return writer.BROAD
             case "improve":
@@ -170,7 +184,9 @@ class Oracle:
                 return "\n".join(dict.fromkeys(t.noun for t in self._scene(request).things))
             case "rewrite" if "part" in values:
                 return writer.part(self._scene(request), rng)
-            case "enrich" | "merge" | "comply":
+            case "comply":
+                return writer.complied(_first(values, ANSWER), values.get("constraints", ()))
+            case "enrich" | "merge":
                 return _first(values, ANSWER)
             case "facts":
                 return "\n".join(oracle.sentences(_first(values, ANSWER)))
@@ -225,6 +241,10 @@ class Oracle:
         asked = instruction or "Describe the picture."
         gap = oracle.good(scene, asked, first) - oracle.good(scene, asked, second)
         return "tie" if abs(gap) < 0.02 else "first" if gap > 0 else "second"
+
+
+def _proposes(request: Request, values: Mapping[str, Any]) -> bool:
+    return request.open_turn or bool({"persona", "task"} & set(values))
 
 
 def _nouns(truth: Truth) -> set[str]:

@@ -70,6 +70,8 @@ class Cast:
         if isinstance(spec, Path):
             spec = f"small:{spec}" if (spec / "small").is_dir() else f"hf:{spec}"
         backend = connect(spec_of(spec))
-        if str(spec).partition(":")[0] == "small":
-            backend.see_with(self.tower)  # type: ignore[attr-defined]  # `Small`, which an extra holds
+        # Of the truth with somebody who answers, the latter.
+        player = getattr(backend, "writer", None) or backend
+        if hasattr(player, "see_with"):
+            player.see_with(self.tower)
         return backend

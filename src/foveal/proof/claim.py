@@ -15,11 +15,14 @@ from typing import Any, Literal, TypeAlias
 from foveal.errors import RecipeError, nearest
 from foveal.evals.suite import EVALUATIONS
 from foveal.proof import claims
-from foveal.recipe import bind, find_step, parse_recipe, recipe_of
+from foveal.recipe import bind, owner_of, parse_recipe, recipe_of
 from foveal.train.data import VERBS
 from foveal.train.loss_table import parse
 
 Way: TypeAlias = Literal["higher", "lower", "kept"]
+Who: TypeAlias = Literal["subject", "teacher", "truth", "asker"]
+"""Who plays a role: what is trained; a stronger model; the truth about the scenes; or the truth where a method asks
+something and the teacher where it is answered, for a method whose questions need a larger model than there is."""
 MARGIN = 0.02
 """What is too little to matter: two points of a share. See `Expect`."""
 
@@ -49,8 +52,10 @@ class Made:
         method: its name.
         scenes: how many, from the training scene `first` on.
         knobs: of the method, or of a step of its recipe as "step.knob".
-        given: what the method gets: bare "pictures", or "questions" about them (as of Labelled, answers not used).
-        by: who plays its roles: the "subject", which is what is trained, or the "teacher".
+        given: what the method gets: bare "pictures", or "questions" about them with their answers (as of Labelled).
+        by: who plays its roles.
+        roles: who plays some of them instead.
+        on: a method whose rows' pictures are the ones this gets, where it chooses among the scenes.
     """
 
     method: str
@@ -59,7 +64,17 @@ class Made:
     knobs: Mapping[str, Any] = field(default_factory=dict)
     given: Literal["pictures", "questions"] = "pictures"
     each: int = 4
-    by: Literal["subject", "teacher"] = "subject"
+    by: Who = "subject"
+    roles: Mapping[str, Who] = field(default_factory=dict)
+    on: Made | None = None
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """As many rows of a method as are wanted, drawn at random; all of them where there are fewer."""
+
+    of: Made
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -67,7 +82,7 @@ class Upsampled:
     """Original rows once more, drawn again and again until they are as many as the rows of `like`."""
 
     of: Labelled
-    like: Made
+    like: Made | Sampled
 
 
 @dataclass(frozen=True)
@@ -77,7 +92,7 @@ class Contrast:
     of: Made
 
 
-Part: TypeAlias = Labelled | Made | Upsampled | Contrast
+Part: TypeAlias = Labelled | Made | Sampled | Upsampled | Contrast
 
 
 # --- training ------------------------------------------------------------------------------------------------------
@@ -185,7 +200,7 @@ class Sizes:
 
 FULL = Sizes()
 TINY = Sizes(held=10, sampled=3)
-TINY_SCENES, TINY_STEPS, TINY_BATCH = 12, 4, 4
+TINY_SCENES, TINY_STEPS, TINY_BATCH, TINY_ROWS = 12, 4, 4, 12
 
 
 def shrunk(claim: Claim) -> Claim:
@@ -204,7 +219,10 @@ def _few(part: Part) -> Any:
     match part:
         case Labelled() | Made():
             first = 0 if part.first == 0 else TINY_SCENES
-            return replace(part, first=first, scenes=min(TINY_SCENES, part.scenes), each=min(3, part.each))
+            few = replace(part, first=first, scenes=min(TINY_SCENES, part.scenes), each=min(3, part.each))
+            return replace(few, on=_few(few.on)) if isinstance(few, Made) and few.on else few
+        case Sampled():
+            return Sampled(_few(part.of), min(TINY_ROWS, part.rows))
         case Upsampled():
             return Upsampled(_few(part.of), _few(part.like))
         case Contrast():
@@ -279,7 +297,8 @@ def _check_arm(claim: Claim, arm: Arm) -> None:
     if bool(arm.data) != bool(arm.training):
         raise RecipeError(f"claim {claim.name}, arm {arm.name}: data and training go together")
     for made in methods_of(arm.data):
-        bind(recipe_for(made))
+        for role in set(made.roles) - set(bind(recipe_for(made)).roles):
+            raise RecipeError(f"claim {claim.name}, arm {arm.name}: {made.method} has no role {role!r}")
         if made.given == "questions" and made.each < 1:
             raise RecipeError(f"claim {claim.name}, arm {arm.name}: a scene is asked at least one question")
     if arm.training and arm.training.verb not in VERBS:
@@ -289,14 +308,14 @@ def _check_arm(claim: Claim, arm: Arm) -> None:
 
 
 def methods_of(parts: Sequence[Part]) -> list[Made]:
-    """Return the method runs that parts need."""
-    found = []
+    """Return the method runs that parts need, those that choose the pictures of others before these."""
+    found: list[Made] = []
     for part in parts:
         match part:
             case Made():
-                found.append(part)
-            case Upsampled(like=made) | Contrast(of=made):
-                found.append(made)
+                found += [*methods_of([part.on] if part.on else []), part]
+            case Upsampled(like=other) | Sampled(of=other) | Contrast(of=other):
+                found += methods_of([other])
     return found
 
 
@@ -310,9 +329,8 @@ def recipe_for(made: Made) -> Any:
     steps = recipe.named_steps()
     for name, value in made.knobs.items():
         where, _, knob = name.rpartition(".")
-        owner = next((k for s, k in steps if s == where or (not where and knob in find_step(s).knobs)), None)
-        if owner is None:
-            known = {k for s, _ in steps if where in ("", s) for k in find_step(s).knobs}
-            raise RecipeError(f"{made.method} has no knob {name!r}{nearest(knob, known)}")
-        owner[knob] = list(value) if isinstance(value, tuple) else value
+        try:
+            steps[owner_of(recipe, where, knob)][1][knob] = list(value) if isinstance(value, tuple) else value
+        except RecipeError as error:
+            raise RecipeError(f"{made.method}: {error}") from None
     return parse_recipe({**recipe.model_dump(), "steps": [{s: k} for s, k in steps]}, made.method)

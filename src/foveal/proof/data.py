@@ -15,7 +15,7 @@ from foveal.data import Source
 from foveal.errors import RunStopped, SourceError
 from foveal.evals.answer import Shot
 from foveal.proof.cast import Cast
-from foveal.proof.claim import Contrast, Labelled, Made, Part, Upsampled, recipe_for
+from foveal.proof.claim import Contrast, Labelled, Made, Part, Sampled, Upsampled, recipe_for
 from foveal.recipe import bind, with_backends
 from foveal.record import Chat, Pair, Record, body_to_json, digest
 from foveal.runner.folder import write
@@ -32,7 +32,7 @@ class Kitchen:
         folder: of the seed's data.
         seed: of runs, questions and draws.
         shots: the training scenes.
-        who: "subject" and "teacher" -> spec.
+        who: "subject", "teacher", "truth" and "asker" -> spec.
         made: calls paid; `remembered`: calls that were not.
     """
 
@@ -57,8 +57,10 @@ class Kitchen:
                 return self._labelled(part)
             case Made():
                 return self._made(part)
-            case Upsampled(of=original, like=made):
-                return upsampled(self._labelled(original), len(self._made(made)), self.seed)
+            case Sampled(of=made):
+                return sampled(self._made(made), part.rows, self.seed)
+            case Upsampled(of=original, like=other):
+                return upsampled(self._labelled(original), len(self.rows(other)), self.seed)
             case Contrast(of=made):
                 return [contrasted(r) for r in self._made(made)]
 
@@ -90,14 +92,15 @@ class Kitchen:
         return self._runs[name]
 
     def _run(self, part: Made, folder: Path) -> Run:
-        shots = self.shots[part.first : part.first + part.scenes]
+        shots = self._shots(part)
         plain = [Record((s.image,), None, {"source": s.image.source}) for s in shots]
         given = [r for s in shots for r in asked(s, part.each, self.seed)] if part.given == "questions" else plain
         where = f"{len(given)} {part.given}"
         recipe = recipe_for(part).model_copy(update={"source": where, "seed": self.seed})
         plan = bind(recipe)
-        backend = self.cast.open(self.who[part.by])
-        plan = with_backends(plan, dict.fromkeys(plan.roles, backend))
+        names = {role: part.roles.get(role, part.by) for role in plan.roles}
+        players = {name: self.cast.open(self.who[name]) for name in sorted(set(names.values()))}
+        plan = with_backends(plan, {role: players[name] for role, name in names.items()})
         source = Source("rows", where, lambda: iter(given), lambda: len(given), Counter())
         run = wait(run_plan(plan, source, folder, self._calls(folder)))
         self.made += run.progress.meter.total.made
@@ -105,6 +108,13 @@ class Kitchen:
         if run.state == "stopped":
             raise RunStopped(run.note)
         return run
+
+    def _shots(self, part: Made) -> list[Shot]:
+        shots = list(self.shots[part.first : part.first + part.scenes])
+        if part.on is None:
+            return shots
+        chosen = {image.digest for row in self._made(part.on) for image in row.images}
+        return [shot for shot in shots if shot.image.digest in chosen]
 
     def _calls(self, folder: Path) -> Path | None:
         """Return the run whose calls all others use: what was asked there is not paid twice."""
@@ -119,7 +129,17 @@ class Kitchen:
 
 def slug(name: str, part: Any) -> str:
     """Return a name for a folder: the part's, and the beginning of a digest of all that it says."""
-    return f"{name}-{digest(orjson.dumps(asdict(part), option=orjson.OPT_SORT_KEYS))[:8]}"
+    return f"{name}-{digest(orjson.dumps(_said(asdict(part)), option=orjson.OPT_SORT_KEYS))[:8]}"
+
+
+LATER: Mapping[str, Any] = {"roles": {}, "on": None}
+"""Fields that parts did not have at first: left out where they say nothing, so that an older proof is gone on with."""
+
+
+def _said(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _said(v) for k, v in value.items() if k not in LATER or v != LATER[k]}
+    return [_said(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def opened(source: str, run: Path) -> str:
@@ -158,6 +178,12 @@ def upsampled(rows: Sequence[Record], n: int, seed: int) -> list[Record]:
     while rows and len(out) < n:
         out += rng.sample(list(rows), len(rows))
     return out[:n]
+
+
+def sampled(rows: Sequence[Record], n: int, seed: int) -> list[Record]:
+    """Return n rows drawn at random, in the order they came in."""
+    drawn = random.Random(digest("sampled", str(seed))).sample(range(len(rows)), min(n, len(rows)))
+    return [rows[i] for i in sorted(drawn)]
 
 
 def contrasted(row: Record) -> Record:

@@ -11,15 +11,16 @@ from foveal.proof.prove import arms_of, scenes_of
 
 SECONDS: Mapping[str, float] = {
     "scene": 0.006,
-    "picture": 0.05,
+    "picture": 0.06,
     "call": 0.03,
     "sft row": 0.04,
     "dpo answer": 0.04,
     "training": 5.0,
-    "pope": 0.1,
-    "chair": 0.1,
-    "exact": 0.15,
-    "consistency": 0.6,
+    "pope": 0.03,
+    "chair": 0.07,
+    "exact": 0.06,
+    "consistency": 0.2,
+    "following": 0.05,
 }
 """Seconds on two free cores with the embedded model: a scene drawn, a picture encoded, a call answered, a row or answer
 trained on, a training opened and saved, a held-out picture evaluated."""

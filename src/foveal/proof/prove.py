@@ -23,7 +23,7 @@ from foveal.evals.shots import load_shots
 from foveal.evals.stats import Measure
 from foveal.evals.suite import EVALUATIONS, ask_all, questions_of, scored
 from foveal.proof.cast import TEACHER, Cast, settled, subject
-from foveal.proof.claim import FULL, Arm, Claim, Contrast, Part, Sizes, Training, Upsampled
+from foveal.proof.claim import FULL, Arm, Claim, Contrast, Part, Sampled, Sizes, Training, Upsampled
 from foveal.proof.data import Kitchen, slug
 from foveal.proof.parallel import side_by_side
 from foveal.record import digest
@@ -152,7 +152,7 @@ def scenes_of(parts: Sequence[Part]) -> int:
         match part:
             case Upsampled(of=original, like=made):
                 reach = max(reach, scenes_of((original, made)))
-            case Contrast(of=made):
+            case Sampled(of=made) | Contrast(of=made):
                 reach = max(reach, scenes_of((made,)))
             case _:
                 reach = max(reach, part.first + part.scenes)
@@ -179,7 +179,7 @@ class _Seed:
     def run(self) -> None:
         """Carry every arm through."""
         shots, held = self._scenes()
-        kitchen = Kitchen(self.folder, self.seed, shots, self.who, self.cast)
+        kitchen = Kitchen(self.folder, self.seed, shots, self._players(), self.cast)
         for name, (arm, evaluations) in self.arms.items():
             outcome = self.proof.outcomes[-1][name] = Outcome()
             try:
@@ -192,6 +192,10 @@ class _Seed:
             self.say(f"seed {self.seed}  {told(arm, outcome)}")
         self.proof.made += kitchen.made
         self.proof.remembered += kitchen.remembered
+
+    def _players(self) -> dict[str, str]:
+        truth = f"oracle:{self.setting.out / 'scenes' / f'train-{self.seed}'}"
+        return self.who | {"truth": truth, "asker": f"{truth}?{self.who['teacher']}"}
 
     def _scenes(self) -> tuple[list[Shot], list[Shot]]:
         with self._clock("scenes"):

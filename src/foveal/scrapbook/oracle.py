@@ -170,7 +170,8 @@ def _matches(scene: Scene, fact: Fact, answer: str) -> bool:
         rest = [j for j in said.judged(re.sub(r"^\W*(?:yes|no)\b\W*", "", answer), scene) if j.true is False]
         return verdict is not None and verdict[1] == wanted[: len(verdict[1])] and not rest
     if fact.topic == "count" or wanted.rstrip(".") in NUMBERS:
-        return _number(given) == _number(wanted)
+        # "A cat." says how many cats there are, and nothing about dogs.
+        return not _of_another(given, fact.question) and _number(given) == _number(wanted)
     if fact.topic in ("ocr", "chart", "table"):
         return _core(wanted) in _squeezed(given)
     if fact.topic in ("what", "relation", "size"):
@@ -180,6 +181,15 @@ def _matches(scene: Scene, fact: Fact, answer: str) -> bool:
         return _sides(given) == _sides(wanted)
     hues = set(re.findall(rf"\b(?:{HUES})\b", given.replace("grey", "gray")))
     return hues == set(re.findall(rf"\b(?:{HUES})\b", wanted)) and _kind_of_ground(given) == _kind_of_ground(wanted)
+
+
+def _of_another(given: str, question: str) -> bool:
+    """Tell whether an answer in the singular names something else than what was to be counted."""
+    found = re.match(r"an? (?:\w+ )*?(\w+)\W*$", given)
+    if not found or found[1] in question.lower():
+        return False
+    named = set(nouns_in(given.rstrip(".")))
+    return not named or not named <= set(nouns_in(question))
 
 
 def _number(text: str) -> int | None:

@@ -15,6 +15,11 @@ def count(n: float) -> str:
     return f"{n / 1e12:.3g} T"
 
 
+def short(value: float) -> str:
+    """Return a number in about three digits."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
 def duration(seconds: float) -> str:
     """Return a time in its two largest units: 40 ms · 4.2 s · 3 min 05 s · 2 h 10 min · 3 d 4 h."""
     if 0 < seconds < 0.95:

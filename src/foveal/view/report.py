@@ -28,6 +28,7 @@ from foveal.recipe import find_step
 from foveal.steps.language import LANGUAGE_METHOD
 from foveal.view import numbers
 from foveal.view.analysis import Bin, Findings, Numbers, Score, analyse, histogram, top, total
+from foveal.view.cuts import cuts
 from foveal.view.folder import Folder
 from foveal.view.history import Asked, End, Node, read_node
 from foveal.view.pairs import PairFindings
@@ -39,6 +40,8 @@ THUMB = 320
 MOST_BYTES = 4_200_000
 """The gallery ends when the page comes to about this size."""
 MOST_TEXT = 6000
+PERCENTILES = (10, 30, 50, 70, 90)
+"""Those that are drawn."""
 WIDE, HIGH, FLOOR = 360, 104, 126
 """A chart's own units: its width, its tallest bar, where its axis lies."""
 SERIES = {"kept": "kept", "not kept": "dropped"}
@@ -168,6 +171,7 @@ class Chart:
         series: names of the stacked series, in order ("kept", "other", or one of no name).
         mark: a threshold to draw, with its knob's name.
         names: what to write under the axis where, instead of numbers.
+        lines: values to draw thinly, with what stands over them.
     """
 
     title: str
@@ -178,6 +182,17 @@ class Chart:
     high: float
     mark: tuple[float, str] | None = None
     names: tuple[tuple[float, str], ...] = ()
+    lines: tuple[tuple[float, str], ...] = ()
+
+    @property
+    def placed_lines(self) -> list[tuple[float, str]]:
+        """The lines, placed; of two that would be written over each other, the first."""
+        placed: list[tuple[float, str]] = []
+        for value, text in self.lines:
+            x = self.x(min(max(value, self.low), self.high))
+            if not placed or x - placed[-1][0] > 24:
+                placed.append((x, text))
+        return placed
 
     @property
     def most(self) -> int:
@@ -226,12 +241,18 @@ class Bar:
     pieces: tuple[tuple[str, float, float], ...]
 
 
-def _chart(
-    title: str, note: str, series: Mapping[str, Numbers], mark: tuple[float, str] | None = None, **axis: Any
+def chart_of(
+    title: str,
+    note: str,
+    series: Mapping[str, Numbers],
+    mark: tuple[float, str] | None = None,
+    lines: tuple[tuple[float, str], ...] = (),
+    **axis: Any,
 ) -> Chart:
+    """Return a histogram of several series; `axis` as `histogram` takes it."""
     bins = histogram(list(series.values()), **axis)
     low, high = (bins[0].low, bins[-1].high) if bins else (0.0, 1.0)
-    return Chart(title, note, bins, tuple(series), low, high, mark)
+    return Chart(title, note, bins, tuple(series), low, high, mark, lines=lines)
 
 
 def score_charts(found: Findings, knobs: Mapping[str, Mapping[str, Any]]) -> list[Chart]:
@@ -247,7 +268,7 @@ def score_charts(found: Findings, knobs: Mapping[str, Mapping[str, Any]]) -> lis
             "high": score.high,
             "bins": (score.high - score.low) * (5 if fine else 1),
         }
-        charts.append(_chart(short, note, series, _mark(short, knobs.get(score.step, {})), **axis))
+        charts.append(chart_of(short, note, series, _mark(short, knobs.get(score.step, {})), **axis))
     return charts
 
 
@@ -282,6 +303,29 @@ def knobs_of(folder: Folder) -> dict[str, dict[str, Any]]:
     return known
 
 
+def spread(title: str, note: str, values: Numbers, **axis: Any) -> Chart:
+    """Return a histogram of one series with percentiles of the set."""
+    return chart_of(title, note, {"": values}, lines=percentiles(values), **axis)
+
+
+def percentiles(values: Numbers) -> tuple[tuple[float, str], ...]:
+    """Return what is drawn of a set's percentiles: value and name."""
+    return tuple((values.quantile(q / 100), f"{q} %") for q in PERCENTILES)
+
+
+def cut_charts(folder: Folder) -> list[Chart]:
+    """Return a chart for each step that cut rows by a number: all that came to it, by what became of them."""
+    charts = []
+    for cut in cuts(folder):
+        stay = (
+            f"{numbers.short(min(cut.kept.counts))} to {numbers.short(max(cut.kept.counts))}" if cut.kept.n else "none"
+        )
+        note = f"{numbers.plural(cut.whole.n, 'row')} came in; kept: {numbers.count(cut.kept.n)}, values {stay}"
+        series = {"kept": cut.kept, "not kept": cut.other}
+        charts.append(chart_of(f"{cut.step}: {cut.tag}", note, series, lines=percentiles(cut.whole)))
+    return charts
+
+
 def tag_charts(found: Findings) -> list[Chart]:
     """Return a chart for each numeric tag that varies and is not already told by the prompt that gave it."""
     told = {score.name.rpartition("/")[2] for score in found.scores.values()}
@@ -290,7 +334,7 @@ def tag_charts(found: Findings) -> list[Chart]:
     for name, values in sorted(found.numeric.items()):
         if name not in told and len(values.counts) > 1:
             note = f"{numbers.plural(values.n, 'row')}; mean {values.mean:.3g}, standard deviation {values.std:.3g}"
-            charts.append(_chart(name, note, {"": values}))
+            charts.append(chart_of(name, note, {"": values}))
     return charts
 
 
@@ -301,7 +345,7 @@ def length_charts(found: Findings) -> list[Chart]:
         letters = found.letters[name]
         words = f"mean {values.mean:.1f} words, standard deviation {values.std:.1f}"
         note = f"{numbers.plural(values.n, 'text')}; {words}; {letters.mean:.0f} ± {letters.std:.0f} characters"
-        charts.append(_chart(name, note, {"": values}, low=0, high=max(values.quantile(0.98), 1.0)))
+        charts.append(chart_of(name, note, {"": values}, low=0, high=max(values.quantile(0.98), 1.0)))
     return charts
 
 
@@ -320,7 +364,7 @@ def pair_charts(pairs: PairFindings) -> list[Chart]:
     for value in pairs.distances:
         apart.add(value)
     note = f"share of words that differ; mean {apart.mean:.2f} of {numbers.plural(apart.n, 'pair')}"
-    return [lengths, _chart("distance of the sides", note, {"": apart}, low=0, high=1, bins=20)]
+    return [lengths, chart_of("distance of the sides", note, {"": apart}, low=0, high=1, bins=20)]
 
 
 def _times(low: float, high: float) -> str:
@@ -343,33 +387,43 @@ def write_report(folder: Path, *, gallery: int = 60) -> Path:
     """
     with Folder(folder) as opened:
         page = render(opened, gallery)
-    path, partial = folder / "report.html", folder / f"report.html.{os.getpid()}.part"
+    write_page(folder / "report.html", page)
+    return folder / "report.html"
+
+
+def write_page(path: Path, page: str) -> None:
+    """Write a page at once, or not at all.
+
+    Raises:
+        DiskFull: it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         partial.write_text(page, encoding="utf-8", errors="replace")
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise DiskFull(f"cannot write {path}: {error.strerror}") from error
-    return path
 
 
 def render(folder: Folder, gallery: int) -> str:
     """Return the page."""
     summary, found = summary_of(folder), analyse(folder)
-    style, script = _part("report.css"), _part("report.js")
+    style, script = part("report.css"), part("report.js")
     shown = list(cards(folder, gallery))
-    return _template().render(
+    return template("template.html").render(
         s=summary,
         f=found,
         folder=folder,
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
-        policy=_policy(style, script),
+        policy=policy(style, script),
         cards=shown,
         counts=_counts(summary),
         widest=max((step.came for step in summary.steps), default=0),
         scores=score_charts(found, knobs_of(folder)),
         tags=tag_charts(found),
+        cuts=cut_charts(folder),
         lengths=length_charts(found),
         pairs=pair_charts(found.pairs),
         language_method=LANGUAGE_METHOD,
@@ -387,11 +441,14 @@ def _counts(summary: Summary) -> dict[str, int]:
     return {"kept": r.kept, "dropped": sum(r.dropped.values()), "failed": sum(r.failed.values()), "pending": r.pending}
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """Return one of the files beside this one."""
     return resources.files("foveal.view").joinpath(name).read_text(encoding="utf-8")
 
 
-def _policy(style: str, script: str) -> str:
+def policy(style: str, script: str = "") -> str:
+    """Return the page's own policy: its style and script by their hashes, pictures inside it, and nothing else."""
+
     def allowed(text: str) -> str:
         return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
@@ -399,14 +456,15 @@ def _policy(style: str, script: str) -> str:
     return "; ".join(f"{k} {v}" for k, v in {**rules, "base-uri": "'none'", "form-action": "'none'"}.items())
 
 
-def _template() -> jinja2.Template:
-    loader = jinja2.FunctionLoader(_part)
+def template(name: str) -> jinja2.Template:
+    """Return one of our pages, with what all of them use."""
+    loader = jinja2.FunctionLoader(part)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    filters = ("count", "duration", "money", "share", "plural", "clip")
+    filters = ("count", "duration", "money", "share", "short", "plural", "clip")
     environment.filters |= {name: getattr(numbers, name) for name in filters} | {"top": top, "percent": _percent}
-    return environment.get_template("template.html")
+    return environment.get_template(name)
 
 
 def _percent(part: float, whole: float) -> float:
