@@ -21,7 +21,7 @@ from foveal.record import Chat, Record
 from foveal.runner.local import Run
 
 Pictures = Callable[..., Path]
-ASKED = "What is on the table?"
+ASKED = "Name what is on the table."
 MARKS = {
     "hook": "",
     "propose": "write one message",
@@ -94,6 +94,14 @@ def test_a_row_and_its_lineage(go: Callable[..., Run]) -> None:
     assert [prompt_of(r) for r in model.asked] == [
         "hook", "kind", "sensible", "grounded", "clarity", "solvable", "answer",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("said", ["What is on the table?", "桌子上有什么？"])
+def test_one_question_is_not_sorted(go: Callable[..., Run], said: str) -> None:
+    model = Judge(hook=said, kind="caption")
+    (row,) = made(go(model))
+    assert (turns(row)[0], row.tags["kind"]) == (said, "instruction")
+    assert model.counts() == dict.fromkeys(["hook", "sensible", "grounded", "clarity", "solvable", "answer"], 1)
 
 
 def test_who_sees_the_picture(go: Callable[..., Run]) -> None:

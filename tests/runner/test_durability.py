@@ -125,7 +125,7 @@ def test_a_failed_record_is_tried_again_and_others_are_not(pictures: Pictures, t
 
 
 def test_raw_text_of_a_failure_is_kept(pictures: Pictures, tmp_path: Path) -> None:
-    model = Scripted([("hook", "What is this?"), ("instruction or a caption", "hmm"), (".*", "5")])
+    model = Scripted([("hook", "Name this."), ("instruction or a caption", "hmm"), (".*", "5")])
     foveal.run("oasis", pictures(2), model=model, out=tmp_path / "out")
     with sqlite3.connect(tmp_path / "out" / "store.db") as db:
         assert set(db.execute("SELECT reason, raw FROM units WHERE step='oasis'")) == {("unusable reply", "hmm")}

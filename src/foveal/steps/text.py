@@ -115,6 +115,11 @@ def one_sentence(text: str) -> bool:
     return "\n" not in text and sentences(text) == 1
 
 
+def one_question(text: str) -> bool:
+    """Tell whether a text is a single sentence with a question mark."""
+    return one_sentence(text) and text.rstrip().endswith(("?", "？"))
+
+
 def taken_from(part: str, text: str, share: float = 0.9) -> bool:
     """Tell whether a part was copied out of a text: at least this share of its words are among the text's."""
     words = part.casefold().split()

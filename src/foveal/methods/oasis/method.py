@@ -17,7 +17,7 @@ from foveal.record import Chat, Image, Record, Turn, branches, keep, once
 from foveal.steps.describe import DESCRIBE
 from foveal.steps.judge import rated
 from foveal.steps.propose import proposal
-from foveal.steps.text import garbled, one_sentence, plain, taken_from
+from foveal.steps.text import garbled, one_question, one_sentence, plain, taken_from
 
 MAKES = Chat
 P = beside(
@@ -143,7 +143,7 @@ async def oasis(
         said = await propose_text(sample)
         text = plain(said)
         keep(not garbled(text), "garbled")
-        kind = await llm.ask(P.kind(text=text), out=Kind)
+        kind = "instruction" if one_question(text) else await llm.ask(P.kind(text=text), out=Kind)
         lineage: Lineage = {"kind": kind, "proposer": proposer, "sample": sample, "finish": said.finish}
         if kind == "caption":
             yield await recycle(text, lineage)
