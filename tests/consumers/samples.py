@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import shlex
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image as Pillow
 
@@ -57,3 +61,23 @@ def load_parquet(out: Path, table: str):
     from datasets import load_dataset
 
     return load_dataset(str(out), data_dir=table, split="train", cache_dir=str(out / "cache"))
+
+
+def printed(capsys: Any, trainer: str, verb: str, *more: str) -> list[str]:
+    """Return the words of the command that `foveal train --print` gives, without the export and the program."""
+    from foveal.cli import main
+
+    given = ["train", verb, "run1", "--model", "a/b", "--lora", "8", "--steps", "7", "--print", trainer, *more]
+    assert main(given) == 0
+    lines = [line for line in capsys.readouterr().out.replace("\\\n", " ").splitlines() if not line.startswith("#")]
+    assert lines[0].startswith("foveal export run1 --to ")
+    return shlex.split(lines[1])[2:]
+
+
+def parsed_by(classes: Sequence[type], words: Sequence[str]) -> Namespace:
+    """Return what a trainer's own parser of its arguments makes of them; nothing of a model is opened."""
+    from transformers import HfArgumentParser
+
+    parser = HfArgumentParser(classes)
+    left: Namespace = parser.parse_args(list(words))
+    return left

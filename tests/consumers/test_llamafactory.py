@@ -25,7 +25,7 @@ from llamafactory.data.parser import get_dataset_list  # noqa: E402
 from llamafactory.hparams import DataArguments, ModelArguments  # noqa: E402
 
 from foveal.data import export  # noqa: E402
-from tests.consumers.samples import A, chats, contrast, pairs, spoilt  # noqa: E402
+from tests.consumers.samples import A, chats, contrast, pairs, parsed_by, printed, spoilt  # noqa: E402
 
 
 def load(out, name):
@@ -56,6 +56,29 @@ def test_pairs(tmp_path):
     data = load(tmp_path, "foveal_dpo")
     assert [[m["content"] for m in row["_response"]] for row in data] == [[f"good {i}", f"bad {i}"] for i in range(6)]
     assert all(path.startswith(str(tmp_path)) for row in data for path in row["_images"])
+
+
+def test_judged_answers(tmp_path):
+    export(pairs(), "sharegpt-kto", tmp_path)
+    data = load(tmp_path, "foveal_kto")
+    assert [[m["content"] for m in row["_response"]] for row in data][:2] == [["good 0", ""], ["", "bad 0"]]
+    assert all(len(row["_images"]) == row["_prompt"][0]["content"].count("<image>") == 1 for row in data)
+
+
+@pytest.mark.parametrize(
+    ("verb", "more"), [("sft", ()), ("dpo", ("--loss", "dpo+sft:0.2", "--beta", "0.3")), ("kto", ())]
+)
+def test_its_parser_takes_what_is_printed_for_it(verb, more, capsys):
+    parsed = parsed_by(classes(), printed(capsys, "llamafactory", verb, *more))
+    assert (parsed.stage, parsed.finetuning_type, parsed.lora_rank, parsed.max_steps) == (verb, "lora", 8, 7)
+    if verb == "dpo":
+        assert (parsed.pref_loss, parsed.pref_ftx, parsed.pref_beta) == ("sigmoid", 0.2, 0.3)
+
+
+def classes():
+    from llamafactory import hparams
+
+    return [hparams.ModelArguments, hparams.DataArguments, hparams.TrainingArguments, hparams.FinetuningArguments]
 
 
 def test_a_picture_that_no_turn_names_is_not_shown(tmp_path):

@@ -15,7 +15,7 @@ if importlib.util.find_spec("swift") is None:
     pytest.skip("not installed: scripts/test-consumers runs this", allow_module_level=True)
 
 from foveal.data import export  # noqa: E402
-from tests.consumers.samples import A, chats, contrast, pairs, spoilt  # noqa: E402
+from tests.consumers.samples import A, chats, contrast, pairs, parsed_by, printed, spoilt  # noqa: E402
 
 
 @pytest.fixture
@@ -76,3 +76,17 @@ def test_tasks(tmp_path, load):
     data = load("swift_grpo.jsonl", remove_unused_columns=False)  # as its GRPO does, for the rewards
     assert data["solution"] == [f"good {i}" for i in range(6)]
     assert {row["messages"][-1]["role"] for row in data} == {"user"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "more"), [("sft", ()), ("dpo", ("--loss", "ipo+sft:0.2", "--beta", "0.3")), ("kto", ())]
+)
+def test_its_parser_takes_what_is_printed_for_it(verb, more, capsys):
+    from swift.arguments import RLHFArguments, SftArguments
+
+    parsed = parsed_by([SftArguments if verb == "sft" else RLHFArguments], printed(capsys, "ms-swift", verb, *more))
+    assert (parsed.tuner_type, parsed.lora_rank, parsed.max_steps, parsed.freeze_vit) == ("lora", 8, 7, True)
+    if verb != "sft":
+        assert parsed.rlhf_type == verb
+    if verb == "dpo":
+        assert (parsed.loss_type, parsed.rpo_alpha, parsed.beta) == (["ipo"], 0.2, 0.3)

@@ -201,19 +201,35 @@ def _sharegpt(records: Iterable[Record], folder: Folder, title: str, card: Mappi
         turns, images, rejected = (*chat_of(record), ()) if isinstance(body, Chat) else pair_of(record, body)
         if rejected:
             raise RecordFailed("no shape for sides with different pictures")
-        system = turns[0].text if turns[0].role == "system" else ""
-        said = [{"from": _FROM[t.role], "value": marked(t.content)} for t in turns if t.role != "system"]
-        row: dict[str, Any] = {
-            "conversations": said,
-            "system": system,
-            "images": [folder.image(i) for i in images],
-            **lineage(record),
-        }
+        row = _sharegpt_row(folder, record, turns, images)
         if isinstance(body, Pair):
             row |= {k: {"from": "gpt", "value": getattr(body, k)} for k in ("chosen", "rejected")}
         files["dpo" if isinstance(body, Pair) else "sft"].add(row)
 
     _each(records, folder, write)
+    _dataset_infos(folder, title, files)
+
+
+def _sharegpt_kto(records: Iterable[Record], folder: Folder, title: str, card: Mapping[str, Any]) -> None:
+    lines = Lines(folder, "sharegpt_kto.jsonl")
+
+    def add(given: Labelled, record: Record) -> None:
+        turns, images, answer, label = given
+        row = _sharegpt_row(folder, record, (*turns, Turn("assistant", answer)), images)
+        lines.add({**row, "label": label})
+
+    _kto(records, folder, add)
+    _dataset_infos(folder, title, {"kto": lines})
+
+
+def _sharegpt_row(folder: Folder, record: Record, turns: Sequence[Turn], images: Sequence[Image]) -> dict[str, Any]:
+    system = turns[0].text if turns[0].role == "system" else ""
+    said = [{"from": _FROM[t.role], "value": marked(t.content)} for t in turns if t.role != "system"]
+    pictures = [folder.image(i) for i in images]
+    return {"conversations": said, "system": system, "images": pictures, **lineage(record)}
+
+
+def _dataset_infos(folder: Folder, title: str, files: Mapping[str, Lines]) -> None:
     written = {kind: lines.name for kind, lines in files.items() if lines.file is not None}
     entries = {f"{title}_{kind}": _dataset_info(kind, name) for kind, name in written.items()}
     with folder.open("dataset_info.json") as file:
@@ -229,6 +245,8 @@ def _dataset_info(kind: str, name: str) -> dict[str, Any]:
             "ranking": True,
             "columns": {**columns, "chosen": "chosen", "rejected": "rejected"},
         }
+    if kind == "kto":
+        columns["kto_tag"] = "label"
     return {"file_name": name, "formatting": "sharegpt", "columns": columns}
 
 
@@ -516,6 +534,9 @@ EXPORTS: Mapping[str, Export] = {
         "ShareGPT as LLaMA-Factory reads it, with dataset_info.json",
         ("sharegpt_*.jsonl", "dataset_info.json"),
         _sharegpt,
+    ),
+    "sharegpt-kto": Export(
+        "the same with label; a pair is two rows", ("sharegpt_kto.jsonl", "dataset_info.json"), _sharegpt_kto
     ),
     "ms-swift": Export("ms-swift JSONL: messages, rejected_response", ("swift_*.jsonl",), _swift),
     "trl": Export(

@@ -100,47 +100,53 @@ def _trl(job: Job, mix: Mix | None) -> tuple[str, Options, str]:
 
 
 def _swift(job: Job, mix: Mix | None) -> tuple[str, Options, str]:
-    if job.verb not in ("sft", "dpo"):
-        raise SetupError(f"foveal exports no rows that ms-swift's {job.verb} reads; train here")
+    if job.verb not in ("sft", "dpo", "kto"):
+        raise SetupError(f"ms-swift's {job.verb} takes rewards of its own: export ms-swift-grpo, or train here")
     known = {"sigmoid": "sigmoid", "hinge": "hinge", "ipo": "ipo", "robust": "robust", "bco_pair": "bco_pair"}
     loss: Options = {}
     if mix is not None:
         name, beside = _alone(mix, "ms-swift", known)
         loss = {"rlhf_type": "dpo", "loss_type": name, **({"rpo_alpha": beside} if beside else {}), **_beta(job)}
-    rows = _folder(job, "ms-swift")
-    adapter: Options = {"train_type": "full"}
+    elif job.verb == "kto":
+        loss = {"rlhf_type": "kto", **_beta(job)}
+    export = "ms-swift-kto" if job.verb == "kto" else "ms-swift"
+    rows = _folder(job, export)
+    adapter: Options = {"tuner_type": "full"}
     if job.lora:
-        adapter = {"train_type": "lora", "lora_rank": job.lora, "lora_alpha": job.alpha or 2 * job.lora}
+        adapter = {"tuner_type": "lora", "lora_rank": job.lora, "lora_alpha": job.alpha or 2 * job.lora}
     options = {
         "model": _model(job), "dataset": rows if rows.suffix else rows / f"swift_{job.verb}.jsonl",
         **loss, **adapter, "freeze_vit": str(not job.tower).lower(),
         **({"max_length": job.longest} if job.longest else {}),
     }  # fmt: skip
-    return "swift sft" if job.verb == "sft" else "swift rlhf", {**options, **_shared(job)}, "ms-swift"
+    return "swift sft" if job.verb == "sft" else "swift rlhf", {**options, **_shared(job)}, export
 
 
 def _factory(job: Job, mix: Mix | None) -> tuple[str, Options, str]:
-    if job.verb not in ("sft", "dpo"):
-        raise SetupError(f"foveal exports no rows that llamafactory's {job.verb} reads; train here")
+    if job.verb not in ("sft", "dpo", "kto"):
+        raise SetupError(f"llamafactory has no {job.verb}; train here")
     known = {"sigmoid": "sigmoid", "hinge": "hinge", "ipo": "ipo", "simpo": "simpo"}
     loss: Options = {}
     if mix is not None:
         name, beside = _alone(mix, "llamafactory", known)
         beta = {"pref_beta": job.knobs["beta"]} if "beta" in job.knobs else {}
         loss = {"pref_loss": name, **({"pref_ftx": beside} if beside else {}), **beta}
+    elif job.verb == "kto":
+        loss = {"pref_beta": job.knobs["beta"]} if "beta" in job.knobs else {}
+    export = "sharegpt-kto" if job.verb == "kto" else "sharegpt"
     adapter: Options = {"finetuning_type": "full"}
     if job.lora:
         adapter = {"finetuning_type": "lora", "lora_rank": job.lora, "lora_alpha": job.alpha or 2 * job.lora}
     options = {
         "stage": job.verb, "do_train": True, "model_name_or_path": _model(job), "template": "TEMPLATE",
-        "dataset_dir": _folder(job, "sharegpt"), "dataset": f"DATASET_{job.verb}", **loss, **adapter,
+        "dataset_dir": _folder(job, export), "dataset": f"DATASET_{job.verb}", **loss, **adapter,
         "freeze_vision_tower": str(not job.tower).lower(), **({"cutoff_len": job.longest} if job.longest else {}),
     }  # fmt: skip
     head = (
         "# TEMPLATE is LLaMA-Factory's name of the model's chat template, DATASET the name in dataset_info.json\n"
         "llamafactory-cli train"
     )
-    return head, {**options, **_shared(job)}, "sharegpt"
+    return head, {**options, **_shared(job)}, export
 
 
 TRAINERS: Mapping[str, Callable[[Job, Mix | None], tuple[str, Options, str]]] = {
