@@ -142,8 +142,8 @@ def _export_options(p: argparse.ArgumentParser) -> None:
         "--to",
         required=True,
         metavar="A,B",
-        help="llava, sharegpt, sharegpt-kto, ms-swift, ms-swift-kto, ms-swift-grpo, trl, trl-completion, trl-kto, trl-grpo, openai, "
-        "webdataset, hf",
+        help="llava, sharegpt, sharegpt-kto, ms-swift, ms-swift-kto, ms-swift-grpo, trl, trl-completion, trl-kto, "
+        "trl-grpo, openai, webdataset, hf",
     )
     p.add_argument("-o", "--out", type=Path, help="where to (default: export/ in the run folder)")
 

@@ -115,10 +115,12 @@ def test_identity(name, data):
 
 
 def test_every_export_is_read_back_here():
-    assert set(EXPORTS) == {*READ, "trl-kto", "ms-swift-kto", "trl-grpo", "ms-swift-grpo"}
+    assert set(EXPORTS) == {*READ, "sharegpt-kto", "trl-kto", "ms-swift-kto", "trl-grpo", "ms-swift-grpo"}
 
 
-@pytest.mark.parametrize(("name", "file"), [("ms-swift-kto", "swift_kto.jsonl"), ("trl-kto", "kto")])
+@pytest.mark.parametrize(
+    ("name", "file"), [("ms-swift-kto", "swift_kto.jsonl"), ("sharegpt-kto", "sharegpt_kto.jsonl"), ("trl-kto", "kto")]
+)
 def test_judged_answers(tmp_path, name, file):
     prompt = [Turn("user", (0, "What?"))]
     group = [Record(tuple(PICTURES[:2]), Pair(prompt, "a cup", bad)) for bad in ("a hat", "a dog")]
