@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -568,7 +568,7 @@ class Tally:
 
 @dataclass
 class Meter:
-    """Counts what a run pays, and stops it at its budget."""
+    """Counts what a run pays, and stops it at its budget; `heard` is called after each call that came back."""
 
     budget: Budget = field(default_factory=Budget)
     by: dict[tuple[str, str], Tally] = field(default_factory=dict)
@@ -577,6 +577,7 @@ class Meter:
     reasked: Counter[str] = field(default_factory=Counter)
     began: float = field(default_factory=time.monotonic)
     total: Tally = field(default_factory=Tally)
+    heard: Callable[[], object] = lambda: None
 
     def tally(self, step: str, role: str) -> Tally:
         """Return the tally of a role at a step."""
@@ -610,6 +611,7 @@ class Meter:
             tally.tokens_out += tokens_out
             tally.cost += cost or 0.0
             tally.unpriced += cost is None
+        self.heard()
 
     def recalled(self, step: str, role: str) -> None:
         """Count a call answered from the store."""

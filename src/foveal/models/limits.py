@@ -21,6 +21,7 @@ State: TypeAlias = Literal["climb", "hold", "try", "cut"]
 
 START, TOP = 16, 4096
 DOUBLING_PAYS = 1.15
+SLOWER = 1.3
 MORE, MORE_PAYS = 1.25, 1.05
 LESS, LESS_COSTS = 0.85, 0.98
 CUT_COSTS = 0.93
@@ -50,6 +51,7 @@ class Window:
     judged: bool = False
     climbing: bool = False
     passed: int = 0
+    peak: int = 0
     size: int = 0
 
     def __post_init__(self) -> None:
@@ -174,6 +176,7 @@ class Limiter:
         window = self._window
         counts = window.begun < window.size
         window.begun += counts
+        window.peak = max(window.peak, self.busy)
         return Ticket(now, self.busy, window, counts)
 
     def end(self, ticket: Ticket, outcome: Outcome, now: float, kind: int = 0) -> None:
@@ -189,7 +192,7 @@ class Limiter:
         if self._pinned or outcome == "void":
             return
         slow = self._pace.slowdown(kind, now - ticket.started) if outcome == "ok" else 1.0
-        if self._state == "climb" and outcome == "ok" and ticket.busy >= 0.8 * window.limit:
+        if self._state == "climb" and outcome == "ok" and window.peak >= 0.8 * window.limit:
             self._grow()
         window.passed += not ticket.counts
         if ticket.counts:
@@ -229,6 +232,8 @@ class Limiter:
     def _grow(self) -> None:
         """One more for each good reply: twice as many after one latency."""
         window = self._window
+        if not window.judged and self._pace.now > SLOWER:
+            return  # what replies already show is to be understood first
         if window.before and window.before.before and not window.before.before.judged:
             return  # far enough ahead of what is known
         self._limit = min(self._limit + 1, TOP)
@@ -239,7 +244,8 @@ class Limiter:
         if window.ok == 0:
             self._climb()
         elif window.before and window.before.judged and window.speed < DOUBLING_PAYS * window.before.speed:
-            self._hold(window.limit)
+            # Where twice as many were no faster at all, the server's slots are fewer still.
+            self._hold(window.limit if window.speed > window.before.speed else window.before.limit)
 
     # --- afterwards: hold, try, keep what pays ---
 

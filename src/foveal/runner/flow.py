@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -18,6 +19,7 @@ import orjson
 from foveal.data import Broken, Source
 from foveal.errors import Dropped, MethodFailed, RecordFailed, RunStopped, SetupError
 from foveal.models.model import Model
+from foveal.models.wire import Backend
 from foveal.recipe import Bound
 from foveal.record import MEMORY, Image, Record, Scope, digest, notes, scope
 from foveal.runner.rows import Row, to_record
@@ -77,9 +79,12 @@ class Flow:
 
     def width(self) -> int:
         """Return how many records to work on at once: enough that no slot of any model is ever empty."""
-        backends = {id(m.backend): m.backend for m in self.models.values()}
-        slots = sum(b.slots for b in backends.values())
+        slots = sum(b.slots for b in self._backends)
         return slots + slots // 4 + 8
+
+    @cached_property
+    def _backends(self) -> tuple[Backend, ...]:
+        return tuple({id(m.backend): m.backend for m in self.models.values()}.values())
 
     async def run(self, records: AsyncGenerator[tuple[int, Record], None]) -> None:
         """Carry every record through; returns when all have ended or the run has been stopped.
@@ -87,6 +92,7 @@ class Flow:
         Raises:
             FovealError: a set-up error met on the way.
         """
+        self.progress.meter.heard = self._heard
         try:
             async with aclosing(records):
                 async for seq, record in records:
@@ -109,6 +115,11 @@ class Flow:
         while len(self._active) >= self.width() and not self._ending:
             self._ended.clear()
             await self._ended.wait()
+
+    def _heard(self) -> None:
+        """Let more records in as soon as a reply has widened the limits, long before a record ends."""
+        if len(self._active) < self.width():
+            self._ended.set()
 
     def _start(self, seq: int, record: Record) -> None:
         task = asyncio.create_task(self._source(seq, record))
