@@ -46,9 +46,16 @@ def settled(spec: str, folder: Path) -> str:
     if not early.is_file():
         raise ModelSetupError(f"{WEAK}: this foveal comes without the embedded model's early checkpoint")
     target.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(early, target / "model.safetensors")
-    shutil.copyfile(_packaged() / "tokenizer.json", target / "tokenizer.json")
+    _copied(early, target / "model.safetensors")
+    _copied(_packaged() / "tokenizer.json", target / "tokenizer.json")
     return f"small:{target}"
+
+
+def _copied(source: Path, target: Path) -> None:
+    """Copy a file at once or not at all: others may be reading it, or copying it, too."""
+    partial = target.with_name(f"{target.name}.{os.getpid()}")
+    shutil.copyfile(source, partial)
+    partial.replace(target)
 
 
 class Cast:
