@@ -225,7 +225,7 @@ class Chart:
         if self.names:
             return [(self.x(value), text, "middle") for value, text in self.names]
         if self.bins[0].high - self.bins[0].low == 1 and len(self.bins) <= 12:
-            return [(round(self.x(b.low + 0.5), 2), b.label, "middle") for b in self.bins]
+            return [(round(self.x(b.low + 0.5), 2), b.label.replace(" or more", "+"), "middle") for b in self.bins]
         edges = [*(b.low for b in self.bins), self.high][:: max(1, len(self.bins) // 4)]
         ends = {0: "start", WIDE: "end"}
         return [(self.x(e), f"{e:g}", ends.get(round(self.x(e)), "middle")) for e in edges]
