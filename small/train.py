@@ -126,7 +126,8 @@ def warm_up(
 ) -> None:
     """Teach the projector alone to name its tokens: cheap, and the decoder's words come to mean something to it."""
     with torch.no_grad():
-        net.projector.learn_spread(data.patches(list(range(0, len(data.scenes), max(5, len(data.scenes) // 5000)))).flatten(0, 1)[::7])
+        few = list(range(0, len(data.scenes), max(5, len(data.scenes) // 5000)))
+        net.projector.learn_spread(data.patches(few).flatten(0, 1)[::7])
         mine = list(range(len(data.scenes)))[rank :: args.workers]
         known = ready(net, data, mine)
         written = ready(net, boards, list(range(len(boards.scenes)))[rank :: args.workers])
