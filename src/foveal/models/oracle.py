@@ -22,7 +22,7 @@ from foveal.prompts import Prompt
 from foveal.record import Image, digest
 from foveal.scrapbook import Truth, load_truth, oracle, writer
 from foveal.scrapbook.parts import Scene
-from foveal.scrapbook.truth import natural
+from foveal.scrapbook.truth import description, natural
 
 INSTRUCTION = ("instruction", "question", "query", "request")
 ANSWER = ("answer", "response", "reply", "completion", "output", "prediction")
@@ -180,6 +180,8 @@ class Oracle:
                 return writer.BROAD
             case "improve":
                 return writer.questions(self._scene(request), rng, self.nouns, 1)
+            case "describe" if "question" in values and not self.asks:
+                return description(self._scene(request), rng, detail=True)  # what matters, not the answer itself
             case "labels":
                 return "\n".join(dict.fromkeys(t.noun for t in self._scene(request).things))
             case "rewrite" if "part" in values:
