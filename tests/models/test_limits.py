@@ -105,3 +105,22 @@ def test_kinds_of_requests_are_not_compared_with_each_other() -> None:
     )
     sim.until(12)
     assert sim.rate(4, 12) >= 0.9 * 64 / 0.11
+
+
+def test_the_first_limit_doubles_after_one_latency() -> None:
+    """The first of sixteen had nobody beside it when it began; the limit was used all the same."""
+    limiter = Limiter()
+    tickets = [limiter.begin(0.0) for _ in range(16)]
+    for ticket in tickets:
+        limiter.end(ticket, "ok", 1.0)
+    assert limiter.limit == 32
+
+
+def test_slower_replies_are_understood_before_the_limit_grows_on() -> None:
+    limiter = Limiter()
+    for ticket in [limiter.begin(0.0) for _ in range(16)]:
+        limiter.end(ticket, "ok", 1.0)
+    slow = [limiter.begin(1.0) for _ in range(32)]
+    for ticket in slow[:28]:  # fewer than tell anything of this window
+        limiter.end(ticket, "ok", 4.0)
+    assert limiter.limit < 48

@@ -18,6 +18,8 @@ from PIL import Image as Pillow
 import foveal
 from foveal.cli import BAD_SETUP, main
 from foveal.models.scripted import Scripted
+from foveal.view.cuts import cuts
+from foveal.view.folder import Folder
 from foveal.view.survey import Diversity, Sampled, Tag, diversity
 
 pytest.importorskip("numpy")
@@ -223,3 +225,15 @@ def test_effective_values() -> None:
     assert tag.numbers.n == 1
     shares = [4 / 9, 4 / 9, 1 / 9]
     assert math.isclose(tag.effective, math.exp(-sum(p * math.log(p) for p in shares)))
+
+
+def test_the_report_draws_where_a_run_cut(here: Path, capsys: Any) -> None:
+    (here / "cut.yaml").write_text("name: cut\nsource: chats.jsonl\nsteps:\n  - percentile: {of: score, least: 50}\n")
+    assert main(["run", "cut.yaml", "-o", "cut", "--quiet"]) == 0
+    with Folder(here / "cut") as folder:
+        (cut,) = cuts(folder)
+    assert (cut.step, cut.tag, dict(cut.other.counts)) == ("percentile", "score", {1.5: 1, 2.5: 1, 3: 1})
+    assert dict(cut.kept.counts) == {4: 1, 4.5: 1, 5: 1}
+    page = (here / "cut" / "report.html").read_text()
+    assert "percentile: score" in page
+    assert "6 rows came in" in page

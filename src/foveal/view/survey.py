@@ -63,11 +63,6 @@ class Sampled:
         """The sample, in the order it came in."""
         return [value for _, _, value in sorted(self._held, key=lambda held: held[1])]
 
-    @property
-    def whole(self) -> bool:
-        """Whether nothing was left out."""
-        return self.seen <= self.most
-
 
 @dataclass(frozen=True)
 class Diversity:
@@ -258,7 +253,6 @@ class Pictures:
     near: int = 0
     sizes: Numbers = field(default_factory=Numbers)
     ratios: Numbers = field(default_factory=Numbers)
-    each: Numbers = field(default_factory=Numbers)
 
 
 @dataclass
@@ -300,7 +294,7 @@ class Survey:
 
 
 def survey(rows: Iterable[Record | Broken], where: str, by: Sequence[str] = (), look: int = SAMPLE) -> Survey:
-    """Read a set once and return what it is like; memory is bounded but for 24 bytes a row.
+    """Read a set once and return what it is like; memory is bounded but for hashes of rows and pictures.
 
     Args:
         rows: from `open_source`.
@@ -320,7 +314,6 @@ def survey(rows: Iterable[Record | Broken], where: str, by: Sequence[str] = (), 
         found.all.add(record, texts)
         apart.add(record, texts)
         hashes.add(record)
-        found.pictures.each.add(len(record.images))
         found.pictures.rows += bool(record.images)
         for image in record.images:
             if hashes.is_new(image.digest):
