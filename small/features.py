@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import time
@@ -37,24 +38,28 @@ NO_PANELS = {"text": 0.0, "chart": 0.0, "table": 0.0}
 FEW = Settings(objects=(0.2, 0.45, 0.35, 0, 0), treated=0.15, **NO_PANELS)
 MANY = Settings(objects=(0, 0, 0, 0.55, 0.45), treated=0.15, **NO_PANELS)
 PANELS = Settings(text=0.75, chart=0.16, table=0.09)
+THREE = Settings(objects=(0.05, 0.35, 0.6, 0, 0), treated=0.1, **NO_PANELS)
 PLAIN = Settings(objects=(0.2, 0.45, 0.35, 0, 0), treated=0.0, occlusion=0.0, **NO_PANELS)
 MIXED = Settings()
 STEP = 1000
 """Scenes of a part."""
+FULLER = 46
+"""The part from which on more scenes show three things: it is small things among others that go wrong."""
 
 
-def training(thousands: int) -> list[Part]:
+def training(thousands: int, after: int = 0) -> list[Part]:
     """Return the parts of the training scenes: of 20, twelve show one to three things, five more, three panels."""
     kinds = (FEW, MANY, FEW, PANELS, FEW, FEW, MANY, FEW, FEW, MANY, FEW, PANELS, FEW, FEW, MANY, FEW, FEW, MANY,
              FEW, PANELS)  # fmt: skip
     return [
-        Part(f"train{k:02}", range(k * STEP, (k + 1) * STEP), "train", kinds[k % len(kinds)]) for k in range(thousands)
+        Part(f"train{k:02}", range(k * STEP, (k + 1) * STEP), "train", THREE if kind is FEW and k >= FULLER else kind)
+        for k, kind in itertools.islice(enumerate(itertools.cycle(kinds)), after, thousands)
     ]
 
 
-def sheets(thousands: int) -> list[Part]:
+def sheets(thousands: int, after: int = 0) -> list[Part]:
     """Return the parts of the sheets that teach the projector."""
-    return [Part(f"sheet{k:02}", range(k * STEP, (k + 1) * STEP), "train", None) for k in range(thousands)]
+    return [Part(f"sheet{k:02}", range(k * STEP, (k + 1) * STEP), "train", None) for k in range(after, thousands)]
 
 
 def boards_of(thousands: int) -> list[Part]:

@@ -122,16 +122,17 @@ def means(image: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch
 
 
 def warm_up(
-    net: Net, helpers: Helpers, data: Data, boards: Data, args: argparse.Namespace, log: Log | None, rank: int
+    net: Net, helpers: Helpers, data: Data, boards: Data | None, args: argparse.Namespace, log: Log | None, rank: int
 ) -> None:
     """Teach the projector alone to name its tokens: cheap, and the decoder's words come to mean something to it."""
     with torch.no_grad():
         few = list(range(0, len(data.scenes), max(5, len(data.scenes) // 5000)))
         net.projector.learn_spread(data.patches(few).flatten(0, 1)[::7])
+        if not args.warm:
+            return
         mine = list(range(len(data.scenes)))[rank :: args.workers]
         known = ready(net, data, mine)
-        written = ready(net, boards, list(range(len(boards.scenes)))[rank :: args.workers])
-        cells_, said = boards.cells[rank :: args.workers], boards.said[rank :: args.workers]
+        written = ready(net, boards, list(range(len(boards.scenes)))[rank :: args.workers]) if boards else None
     labels, cells, nouns = data.labels[mine], data.cells[mine], data.nouns[mine]
     parameters = [*net.projector.linear_1.parameters(), *net.projector.linear_2.parameters()]
     parameters += [*([] if args.begin else [net.embed_tokens.weight]), *helpers.parameters()]
@@ -147,10 +148,13 @@ def warm_up(
             image = net.projector.linear_2(f.gelu(net.projector.linear_1(seen)))
             naming, placing = helpers(net, image, labels[at])
             things = helpers.objects(net, image, cells[at], nouns[at])
-            few = torch.randint(len(written), (len(at) // 4,))
-            seen = f.dropout(written[few].float(), args.drop, training=True)
-            image = net.projector.linear_2(f.gelu(net.projector.linear_1(seen)))
-            reading = helpers.reading(image, cells_[few], said[few])
+            reading = torch.zeros(())
+            if boards and written is not None:
+                few = torch.randint(len(written), (len(at) // 4,))
+                seen = f.dropout(written[few].float(), args.drop, training=True)
+                image = net.projector.linear_2(f.gelu(net.projector.linear_1(seen)))
+                mine_ = few * args.workers + rank
+                reading = helpers.reading(image, boards.cells[mine_], boards.said[mine_])
             optimizer.zero_grad()
             (naming + things + 0.1 * placing + 0.5 * reading).backward()
             averaged(parameters)
@@ -240,7 +244,7 @@ def train(
     helpers: Helpers,
     data: Data,
     sheets: Data,
-    boards: Data,
+    boards: Data | None,
     tokenizer: Tokenizer,
     args: argparse.Namespace,
     log: Log | None,
@@ -279,7 +283,7 @@ def learn(
     helpers: Helpers,
     data: Data,
     sheets: Data,
-    boards: Data,
+    boards: Data | None,
     tokenizer: Tokenizer,
     args: argparse.Namespace,
     rows: list[int],
@@ -290,9 +294,9 @@ def learn(
     only = (weight > 0).float().topk(int((weight > 0).sum(1).max()), 1).indices  # what is learned, evened out by row
     where = ids == tokenizer.ids[IMAGE]
     others = torch.randint(len(sheets.scenes), (3 * len(rows),)).tolist()
-    signs = torch.randint(len(boards.scenes), (len(rows),)).tolist()
+    signs = torch.randint(len(boards.scenes), (len(rows),)).tolist() if boards else []
     with torch.autocast("cpu", torch.bfloat16, enabled=features.HALF):
-        seen = torch.cat((data.patches(rows), sheets.patches(others), boards.patches(signs)))
+        seen = torch.cat((data.patches(rows), sheets.patches(others), *([boards.patches(signs)] if boards else [])))
         image, many, written = net.projector(seen, args.drop).float().split((len(rows), len(others), len(signs)))
         hidden, middle = net(ids, image, torch.from_numpy(b.positions), mask(b), where, only)
         weight, target = weight.gather(1, only), torch.from_numpy(b.target).gather(1, only)
@@ -302,7 +306,8 @@ def learn(
     naming, placing = helpers(net, image, data.labels[rows])
     naming = naming + helpers.objects(net, many, sheets.cells[others], sheets.nouns[others])
     naming = naming + helpers.objects(net, image, data.cells[rows], data.nouns[rows])
-    naming = naming + 0.5 * helpers.reading(written, boards.cells[signs], boards.said[signs])
+    if boards:
+        naming = naming + 0.5 * helpers.reading(written, boards.cells[signs], boards.said[signs])
     presence = helpers.presence(middle.float(), b, data.present[rows])
     loss = (each * weight[at]).sum() / weight[at].sum()
     return {"loss": loss, "naming": naming, "placing": placing, "presence": presence}
@@ -365,7 +370,9 @@ def main() -> None:
     parser.add_argument("--features", type=Path)
     parser.add_argument("--thousands", type=int, default=24, help="training scenes")
     parser.add_argument("--sheets", type=int, default=6, help="thousands of them")
-    parser.add_argument("--boards", type=int, default=4, help="thousands of them")
+    parser.add_argument("--after", type=int, default=0, help="thousands of scenes that are left out: learned before")
+    parser.add_argument("--sheets-after", type=int, default=0, help="thousands of sheets that are left out")
+    parser.add_argument("--boards", type=int, default=4, help="thousands of them; with 0 nothing is told to read")
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--size", type=int, default=24, help="scenes of a step")
     parser.add_argument("--rate", type=float, default=1.5e-3)
@@ -377,10 +384,11 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     args.features = args.features or args.out / "features"
-    sheets, boards = features.sheets(args.sheets), features.boards_of(args.boards)
-    features.encode_all(args.features, [*features.training(args.thousands), *sheets, *boards, *features.HELD])
+    scenes, sheets = features.training(args.thousands, args.after), features.sheets(args.sheets, args.sheets_after)
+    boards = features.boards_of(args.boards)
+    features.encode_all(args.features, [*scenes, *sheets, *boards, *features.HELD])
     args.sheets, args.boards = [part.name for part in sheets], [part.name for part in boards]
-    args.parts = [part.name for part in features.training(args.thousands)]
+    args.parts = [part.name for part in scenes]
     make_tokenizer(args.out, [s for name in args.parts[:4] for s in features.scenes(args.features, name)])
     if args.workers == 1:
         work(0, args)
@@ -396,7 +404,7 @@ def work(rank: int, args: argparse.Namespace) -> None:
         dist.init_process_group(
             "gloo", init_method=f"file://{(args.out / 'meeting').resolve()}", rank=rank, world_size=args.workers
         )
-    data, boards = Data(args.features, args.parts), Data(args.features, args.boards)
+    data, boards = Data(args.features, args.parts), Data(args.features, args.boards) if args.boards else None
     tokenizer = Tokenizer(args.out / "tokenizer.json")
     torch.manual_seed(0)
     net = Net(Shape(tokenizer.size))

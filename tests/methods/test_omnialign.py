@@ -104,6 +104,19 @@ def test_an_enriched_answer_that_no_longer_fits_goes_back(pictures: Pictures, tm
     assert [(turns(r)[1], r.tags["enriched"]) for r in rows] == [("A red cup stands on the table.", False)] * 2
 
 
+def test_an_answer_that_declines_ends_its_question_alone(pictures: Pictures, tmp_path: Path) -> None:
+    def answer(request: Any) -> str:
+        return "I'm sorry, but I can't help with that." if "What is it for?" in str(request.messages) else "A cup."
+
+    model = actor(ask=answer)
+    run = go("omnialign", pictures(1), tmp_path / "out", model, tasks=("knowledge",), follow="never")
+    assert [turns(row) for row in made(run)] == [["Who made it?", "A cup."]]
+    model = actor(ask="As an AI language model, I cannot see pictures.")
+    run = go("omnialign", pictures(1, "others", 50), tmp_path / "b", model, tasks=("knowledge", "detail"))
+    assert dropped(run) == {"answer: the model declines": 1}
+    assert not {"comply", "enrich"} & set(model.counts())  # nothing more is paid for it
+
+
 def test_constraints_are_checked_by_code(pictures: Pictures, tmp_path: Path) -> None:
     knobs: dict[str, Any] = {"tasks": ("knowledge",), "follow": "instead", "families": ("format",), "constraints": 1,
                              "questions": 1}  # fmt: skip

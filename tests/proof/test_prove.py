@@ -355,5 +355,30 @@ def test_the_table_and_the_page_tell_every_arm_and_verdict(company: tuple[Compan
         assert "holds" in told
         assert "failed" in told
     assert "contrast failed, seed 0: this one cannot be trained" in text
+    assert "`foveal prove toy`: foveal " in text
+    assert all(f"{role} `" in text for role in ("subject", "teacher"))
     assert (page.parent / "proof" / "toy.svg").is_file()
     assert "proof/toy.svg" in text
+
+
+def test_a_claim_that_is_run_alone_leaves_the_others_on_the_page(
+    company: tuple[Company, School], tmp_path: Path
+) -> None:
+    found = results_of(run(setting(tmp_path / "out")))
+    page = tmp_path / "proof.md"
+    for name in ("toy", "another", "zebra"):
+        write_page(page, found | {"claims": [found["claims"][0] | {"name": name}]}, {}, f"foveal prove {name}")
+    changed = found["claims"][0] | {"about": "Said otherwise."}
+    write_page(page, found | {"claims": [changed]}, {}, "foveal prove toy --seeds 2")
+    text = page.read_text()
+    heads = [line.split()[1] for line in text.splitlines() if line.startswith("### ")]
+    assert heads == ["another", "toy", "zebra"]
+    for name, told in (
+        ("another", "`foveal prove another`"),
+        ("toy", "prove toy --seeds 2`"),
+        ("zebra", "prove zebra`"),
+    ):
+        section = text.partition(f"### {name} ")[2].partition("### ")[0]
+        assert told in section
+        assert ("Said otherwise." in section) == (name == "toy")
+    assert text.count("## Results") == 1

@@ -14,7 +14,7 @@ from PIL import Image as Pillow
 
 from foveal.errors import RecipeError, SourceError
 from foveal.picture import dhash
-from foveal.steps.filters import decontaminate, language, length, picture_size, ratio
+from foveal.steps.filters import decontaminate, language, length, picture_size, ratio, refusals
 from foveal.steps.table import Table
 from tests.steps.tables import table, whole
 
@@ -40,6 +40,14 @@ def test_ratio() -> None:
     assert ratio(rows, least=0.5).dropped == {"r1": "answer too short beside the question"}
     assert ratio(rows, most=3).dropped == {"r0": "answer too long beside the question"}
     assert ratio(rows).ids == rows.ids
+
+
+def test_refusals() -> None:
+    rows = table(
+        answer=["A dog.", "I'm sorry, but I can't help with that.", None], chosen=["As an AI, I see none.", "A", "B"]
+    )
+    assert refusals(rows).dropped == {"r1": "answer declines"}
+    assert refusals(rows, by="chosen").dropped == {"r0": "chosen declines"}
 
 
 def test_language() -> None:

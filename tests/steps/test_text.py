@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from foveal.steps.text import (
     asking,
     circling,
+    declines,
     garbled,
     labelled,
     listed,
@@ -150,3 +151,52 @@ def test_paragraphs_labels_and_shared_words() -> None:
 def test_no_word_is_made_up(text: str) -> None:
     for line in listed(text):
         assert line in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't assist with that.",
+        "I’m sorry, I cannot help with this request.",
+        "Sorry, I am unable to view images.",
+        "I am very sorry, but as an AI I have no eyes.",
+        "As an AI language model, I cannot see pictures.",
+        "As a large language model, I do not have feelings.",
+        "I cannot identify people in photos.",
+        "I can't view the image directly, but it may be a dog.",
+        "Unfortunately, I can't see the picture you mention.",
+        "I'm unable to provide that.",
+        "I do not have access to the image.",
+        "I can only say simple things about the picture.",
+        "  **I apologize, but I can't do that.**",
+        "抱歉，我无法回答这个问题。",
+        "作为一个人工智能助手，我看不到图片。",
+        "我无法查看图片。",
+        "Lo siento, no puedo ayudar con eso.",
+        "Es tut mir leid, das kann ich nicht.",
+        "申し訳ありませんが、お答えできません。",
+    ],
+)
+def test_answers_that_decline(text: str) -> None:
+    assert declines(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "There is no dog in the picture.",
+        "I can't see a dog in the picture.",
+        "I cannot see the picture of the queen, only its frame.",
+        "I can only see two dogs.",
+        "I don't think so: the cup is red.",
+        "As an art director would say, the light is soft.",
+        "Being an assistant's desk, it is tidy.",
+        "It cannot help but look sad. I am sorry for it.",
+        "Dear Ann,\nI am sorry that I cannot come.",
+        "Sorry sight that it is, the house still stands.",
+        "我无法想象更美的风景。",
+    ],
+)
+def test_answers_that_do_not_decline(text: str) -> None:
+    assert not declines(text)

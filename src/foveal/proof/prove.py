@@ -83,6 +83,7 @@ class Proof:
 
     Attributes:
         outcomes: for each seed, key of an arm -> outcome; see `key`.
+        identities: role -> whose weights these were: the name of the embedded model means others tomorrow.
         made: calls paid this time; `remembered`: that were not.
         trained: trainings done this time.
         seconds: by stage, this time.
@@ -90,6 +91,7 @@ class Proof:
 
     setting: Setting
     outcomes: list[dict[str, Outcome]] = field(default_factory=list)
+    identities: dict[str, str] = field(default_factory=dict)
     made: int = 0
     remembered: int = 0
     trained: int = 0
@@ -169,7 +171,8 @@ class _Seed:
         self.arms = arms_of(setting.claims)
         who = {"subject": setting.subject, "teacher": setting.teacher}
         self.who = {role: settled(spec, setting.out) for role, spec in who.items()}
-        named = digest(*(self._name(w) for w in self.who.values()))[:8]
+        proof.identities = {role: self._name(spec) for role, spec in self.who.items()}
+        named = digest(*proof.identities.values())[:8]
         self.folder = setting.out / f"subject-{named}" / f"seed-{seed}"
 
     def _name(self, spec: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def results_of(proof: Proof, smoke: bool = False) -> dict[str, Any]:
         "foveal": __version__,
         "smoke": smoke,
         **setting_json(proof.setting),
+        "identities": proof.identities,
         "done": len(proof.outcomes),
         "claims": [_claim(claim, proof) for claim in proof.setting.claims],
     }
@@ -175,18 +177,23 @@ def _expects(claim: Mapping[str, Any]) -> Table:
 # --- the page --------------------------------------------------------------------------------------------------------
 
 MARK = "<!-- Below: written by `foveal prove --write`; edit the code instead. -->"
+RESULTS = """## Results
+
+Shares in percent, their differences in points, with 95 % intervals."""
+SMOKE = "This was the smoke version, which tests the machinery: its figures mean nothing."
 
 
 def write_page(page: Path, results: Mapping[str, Any], plots: Mapping[str, Path], command: str) -> None:
     """Put the results into a page below its mark, and the plots into a folder of its name beside it.
 
     Args:
-        page: made when it is not there; what stands above the mark stays.
+        page: made when it is not there; what stands above the mark stays, and so do claims that were not run now.
         results: from `results_of`.
         plots: claim -> picture.
         command: what was run.
     """
-    head = page.read_text(encoding="utf-8").partition(MARK)[0] if page.is_file() else "# The proof\n\n"
+    before = page.read_text(encoding="utf-8") if page.is_file() else "# The proof\n\n"
+    head, _, below = before.partition(MARK)
     beside = page.with_suffix("")
     page.parent.mkdir(parents=True, exist_ok=True)
     shown = {}
@@ -194,28 +201,36 @@ def write_page(page: Path, results: Mapping[str, Any], plots: Mapping[str, Path]
         beside.mkdir(exist_ok=True)
         (beside / plot.name).write_bytes(plot.read_bytes())
         shown[claim] = f"{beside.name}/{plot.name}"
-    text = "\n".join([head.rstrip(), "", MARK, "", *_page(results, shown, command)]).rstrip() + "\n"
-    write(page, [text.encode()])
+    ran = _ran(results, command)
+    sections = _sections(below) | {
+        c["name"]: "\n".join(_page_of(c, shown.get(c["name"]), ran)) for c in results["claims"]
+    }
+    parts = [head.rstrip(), f"{MARK}\n\n{RESULTS}", *(sections[name].strip() for name in sorted(sections))]
+    write(page, ["\n\n".join(parts).encode() + b"\n"])
 
 
-def _page(results: Mapping[str, Any], plots: Mapping[str, str], command: str) -> Iterator[str]:
-    yield "## Results\n"
-    yield f"    {command}\n"
-    sizes = results["sizes"]
-    yield (
-        f"foveal {results['foveal']}, subject `{results['subject']}`, teacher `{results['teacher']}`, "
-        f"{results['done']} seed{'s' if results['done'] > 1 else ''}, {sizes['held']} held-out scenes each. "
-        "Shares in percent, their differences in points, with 95 % intervals.\n"
-    )
-    if results["smoke"]:
-        yield "This was the smoke version, which tests the machinery: its figures mean nothing.\n"
-    for claim in results["claims"]:
-        yield from _page_of(claim, plots.get(claim["name"]))
+def _sections(below: str) -> dict[str, str]:
+    """Return claim -> its section, of what stands below the mark of a page."""
+    found = (f"### {section}" for section in re.split(r"^### ", below, flags=re.MULTILINE)[1:])
+    return {section.split(maxsplit=2)[1]: section for section in found}
 
 
-def _page_of(claim: Mapping[str, Any], plot: str | None) -> Iterator[str]:
+def _ran(results: Mapping[str, Any], command: str) -> str:
+    """Return what was run, on what weights."""
+    who = ", ".join(f"{role} {_who(results[role], results['identities'][role])}" for role in ("subject", "teacher"))
+    seeds = f"{results['done']} seed{'s' if results['done'] > 1 else ''}"
+    told = f"`{command}`: foveal {results['foveal']}, {who}, {seeds}, {results['sizes']['held']} held-out scenes each."
+    return f"{told} {SMOKE}" if results["smoke"] else told
+
+
+def _who(spec: str, identity: str) -> str:
+    return f"`{spec}`" if spec == identity else f"`{spec}` ({identity})"
+
+
+def _page_of(claim: Mapping[str, Any], plot: str | None, ran: str) -> Iterator[str]:
     yield f"### {claim['name']} ([{claim['paper']}](https://arxiv.org/abs/{claim['paper']}))\n"
     yield f"{claim['about']}\n"
+    yield f"{ran}\n"
     yield "| expected | figure | difference | verdict |\n|---|---|---|---|"
     for e in claim["expects"]:
         told = interval(e, e["unit"], "+") if "value" in e else ""

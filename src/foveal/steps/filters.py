@@ -13,6 +13,7 @@ from foveal.steps.constraints import words_in
 from foveal.steps.language import language as language_of
 from foveal.steps.near import near_hashes
 from foveal.steps.table import Table, words
+from foveal.steps.text import declines
 
 By = Literal["question", "answer", "chosen", "rejected"]
 
@@ -79,6 +80,17 @@ def ratio(table: Table, of: By = "answer", to: By = "question", least: float = 0
         if value < least or (most and value > most):
             reasons[id_] = f"{of} too {'short' if value < least else 'long'} beside the {to}"
     return table.without(reasons)
+
+
+def refusals(table: Table, by: By = "answer") -> Table:
+    """Take out rows that decline to answer: apologies, "As an AI", "I can only"; see `text.declines`.
+
+    Args:
+        table: rows.
+        by: which text; of pairs, usually the chosen side.
+    """
+    texts = zip(table.ids, table.column(by), strict=True)
+    return table.without({id_: f"{by} declines" for id_, text in texts if declines(text or "")})
 
 
 def picture_size(table: Table, least: int = 0, most: int = 0, sides: float = 0.0) -> Table:

@@ -36,6 +36,36 @@ _GENERAL = frozenset(
 _ENDS = re.compile(r"[.!?。！？…]+(?=\s|$)|[。！？]")
 
 
+_NOT_ABLE = (
+    r"(?:can(?:no|['’])t|can\ not|could\ not|couldn['’]t|(?:am|['’]m)\ (?:unable|not\ able)\ to"
+    r"|do\ not|don['’]t|won['’]t|will\ not)"
+)
+_DECLINES = re.compile(
+    rf"""\W*(?:
+    (?:(?:i['’]?m|i\ am|we['’]?re)\ )?(?:very\ |so\ |really\ )?(?:sorry|afraid|(?:my\ )?apologies|i\ apologi[sz]e)\b
+        [^\n]{{0,120}}?\b(?:can(?:no|['’])t|can\ not|unable|not\ able|won['’]t|don['’]t|do\ not|as\ an\ ai)\b
+    |(?:as|being)\ an?\ (?:ai\b|artificial\ intelligence|(?:\w+[ -]){{0,3}}language\ model
+        |(?:ai|digital|helpful|virtual)\ assistant\b)
+    |(?:unfortunately,\ )?i\ ?{_NOT_ABLE}\ (?:help|assist|provide|offer|answer|fulfil|comply|process|identify|discuss
+        |engage|generate|create|write|describe|analy[sz]e|do\ that|have\ (?:the\ (?:ability|capability)|access)
+        |(?:see|view|access|open)\ (?:(?:the|this|that|any|your|attached)\ )*(?:images?|pictures?|photos?|files?)
+            \ ?(?:[.,!;]|$|directly|as\b|but\b|because\b|(?:that\ )?you\b))
+    |i\ can\ only\ (?:say|tell|help|assist|answer|respond|provide|give|talk|process)\b
+    |(?:很|非常)?抱歉|对不起|對不起|作为一?[个個]?.{{0,6}}(?:语言模型|人工智能|AI|助手)
+    |我(?:无法|不能|無法)(?:查看|看到图|看到圖|提供|回答|协助|幫|帮|识别)
+    |申し訳|죄송|lo\ siento|es\ tut\ mir\ leid|je\ suis\ désolée?|désolée?,|sinto\ muito|mi\ dispiace
+    |к\ сожалению,?\ я\ не|извините
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""How answers begin that are none. That something cannot be seen in a picture is an answer."""
+
+
+def declines(text: str) -> bool:
+    """Tell whether a text declines to answer, by how it begins: apologies, "As an AI", "I can only"; many languages."""
+    return bool(_DECLINES.match(plain(text)))
+
+
 def plain(text: str) -> str:
     """Return the text without what looks like special tokens of a template or format, and without outer space."""
     return _SPECIAL.sub("", text).strip()

@@ -6,6 +6,7 @@ agree.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from foveal.steps.constraints import FAMILIES, broken, draw
 from foveal.steps.describe import described
 from foveal.steps.judge import FIVE, rated
 from foveal.steps.pairs import normal
-from foveal.steps.text import asking, garbled, listed, plain
+from foveal.steps.text import asking, declines, garbled, listed, plain
 
 MAKES = Chat
 P = beside(__file__, "answer_good", "grounded")
@@ -87,6 +88,7 @@ async def omnialign(
     async def answered(question: str, by: Model = vlm) -> str:
         reply = await by.ask(question, image.images, max_tokens=answer_tokens)
         keep(reply.finish != "length", "answer: cut off at its token limit")
+        keep(not declines(reply), "answer: the model declines")
         return plain(reply)
 
     async def row(question: str, answer: str, task: str, **tags: Any) -> Record:
@@ -100,13 +102,16 @@ async def omnialign(
     # --- natural pictures and art ---
 
     async def knowledge(name: str) -> AsyncIterator[Record]:
-        for number, question in enumerate(await asked(name, questions)):
-            answer = await answered(question)
-            if follow != "instead":
-                yield await row(question, answer, name)
-            if follow != "never":
-                async for child in branches([once(following(question, answer, name, number))]):
-                    yield child
+        found = await asked(name, questions)
+        async for child in branches(known(question, name, number) for number, question in enumerate(found)):
+            yield child
+
+    async def known(question: str, name: str, number: int) -> AsyncIterator[Record]:
+        answer = await answered(question)
+        if follow != "instead":
+            yield await row(question, answer, name)
+        if follow != "never":
+            yield await following(question, answer, name, number)
 
     async def following(question: str, answer: str, name: str, number: int) -> Record:
         drawn = draw(image.rng("constraints", name, number), answer, constraints, families)
@@ -124,44 +129,51 @@ async def omnialign(
         return await row(f"{question} {wanted}", text, "following", **tags)
 
     async def inferential() -> AsyncIterator[Record]:
-        for question in await asked("inferential", questions):
-            answer, tags = await answered(question), {"enriched": False}
-            if enrich:
-                said = await llm.ask(P.enrich(question=question, answer=answer), max_tokens=answer_tokens)
-                longer = plain(said)
-                prompt = P.answer_good(instruction=question, answer=longer)
-                # What was made up for the sake of length is not worth having: the plain answer stays.
-                if (
-                    said.finish != "length"
-                    and not garbled(longer)
-                    and await vlm.ask(prompt, image.images, out=FIVE) >= 4
-                ):
-                    answer, tags = longer, {"enriched": True}
-            yield await row(question, answer, "inferential", **tags)
+        found = await asked("inferential", questions)
+        async for child in branches(once(inferred(question)) for question in found):
+            yield child
+
+    async def inferred(question: str) -> Record:
+        answer = await answered(question)
+        longer = await enriched(question, answer) if enrich else ""
+        return await row(question, longer or answer, "inferential", enriched=bool(longer))
+
+    async def enriched(question: str, answer: str) -> str:
+        """Return the answer made longer, "" where that was cut off or came to be untrue: the plain one stays."""
+        said = await llm.ask(P.enrich(question=question, answer=answer), max_tokens=answer_tokens)
+        longer = plain(said)
+        if said.finish == "length" or garbled(longer) or declines(longer):
+            return ""
+        prompt = P.answer_good(instruction=question, answer=longer)
+        return longer if await vlm.ask(prompt, image.images, out=FIVE) >= 4 else ""
 
     async def creation() -> AsyncIterator[Record]:
         _, caption = await described(image, vlm, max_tokens=answer_tokens)
         said = await llm.ask(P.suits(caption=caption, types=CREATIONS), max_tokens=128)
         suited = numbers_in(said, len(CREATIONS)) or list(range(len(CREATIONS)))
         drawn = image.rng("creation").sample(suited, min(creations, len(suited)))
-        for place, number in enumerate(drawn):
-            async for child in branches([once(created(number, LEVELS[place % len(LEVELS)]))]):
-                yield child
+        levels = itertools.cycle(LEVELS)
+        async for child in branches(once(created(number, level)) for number, level in zip(drawn, levels, strict=False)):
+            yield child
 
     async def created(number: int, level: str) -> Record:
         (question, *_) = await asked("creation", 1, type=CREATIONS[number], level=level)
         return await row(question, await answered(question), "creation", type=CREATIONS[number], level=level)
 
     async def detail() -> AsyncIterator[Record]:
-        for question in image.rng("detail").sample(DETAIL, min(questions, len(DETAIL))):
-            yield await row(question, await answered(question), "detail")
+        drawn = image.rng("detail").sample(DETAIL, min(questions, len(DETAIL)))
+        async for child in branches(once(detailed(question)) for question in drawn):
+            yield child
+
+    async def detailed(question: str) -> Record:
+        return await row(question, await answered(question), "detail")
 
     # --- infographics ---
 
     async def infographic(name: str) -> AsyncIterator[Record]:
-        for question in await asked(name, questions):
-            async for child in branches([once(agreed(question, name))]):
-                yield child
+        found = await asked(name, questions)
+        async for child in branches(once(agreed(question, name)) for question in found):
+            yield child
 
     async def agreed(question: str, name: str) -> Record:
         one, other = await gather(answered(question), answered(question, second))
