@@ -15,14 +15,18 @@ __all__ = [
     "Record",
     "Run",
     "Scale",
+    "Turn",
     "branches",
     "gather",
     "keep",
+    "once",
     "run",
 ]
 
 _HOMES = {
-    **dict.fromkeys(("Chat", "Image", "Item", "Pair", "Record", "branches", "gather", "keep"), "foveal.record"),
+    **dict.fromkeys(
+        ("Chat", "Image", "Item", "Pair", "Record", "Turn", "branches", "gather", "keep", "once"), "foveal.record"
+    ),
     **dict.fromkeys(("Model", "Scale"), "foveal.models.model"),
     **dict.fromkeys(("Run", "run"), "foveal.runner.local"),
 }
