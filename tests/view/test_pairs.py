@@ -14,9 +14,10 @@ from foveal.cli import _tell_rows, main
 from foveal.models.scripted import Scripted
 from foveal.record import Image, Pair, Turn
 from foveal.view.analysis import analyse
+from foveal.view.charts import pair_charts
 from foveal.view.folder import Folder
 from foveal.view.pairs import MOST_WORDS, shown, word_diff
-from foveal.view.report import pair_charts, write_report
+from foveal.view.report import write_report
 from foveal.view.summary import history
 from tests.view.build import Run
 from tests.view.test_report import EVIL, Page

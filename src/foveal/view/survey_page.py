@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from foveal import __version__
-from foveal.view import report
+from foveal.view import charts
 from foveal.view.analysis import Numbers
+from foveal.view.charts import Chart, pair_charts
 from foveal.view.numbers import clip, count, plural, share, short
-from foveal.view.report import Chart, pair_charts, part, policy, template, write_page
+from foveal.view.page import part, policy, template, write_page
 from foveal.view.survey import RUN, SPANS, Group, Survey, Tag
 from foveal.view.texts import VERB_METHODS
 
@@ -30,7 +31,7 @@ MOST_GROUPS = 8
 def spread(title: str, values: Numbers, unit: str = "", **axis: Any) -> Chart:
     """Return a histogram with the set's percentiles."""
     note = f"{plural(values.n, 'value')}; mean {short(values.mean)}{unit}, median {short(values.quantile(0.5))}"
-    return report.spread(title, note, values, **axis)
+    return charts.spread(title, note, values, **axis)
 
 
 def _lengths(group: Group) -> Iterator[Chart]:
