@@ -12,6 +12,7 @@ import argparse
 import itertools
 import json
 import math
+import os
 import random
 import shutil
 import time
@@ -256,7 +257,10 @@ def train(
     first = load(net, helpers, optimizer, args.out / "checkpoint.pt")
     seen = dict.fromkeys(("loss", "naming", "presence"), 0.0)
     feed = batches(data, tokenizer, args, first, rank)
+    parent = os.getppid()
     for step in range(first, args.steps):
+        if args.workers > 1 and os.getppid() != parent:
+            raise SystemExit("whoever started this worker is gone")
         done = step / args.steps
         rate(optimizer, args.rate * min(1, (step + 1) / 60) * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * done))))
         losses = learn(net, helpers, data, sheets, boards, tokenizer, args, *next(feed))
@@ -293,7 +297,7 @@ def learn(
     ids, weight = torch.from_numpy(b.ids), torch.from_numpy(b.weight)
     only = (weight > 0).float().topk(int((weight > 0).sum(1).max()), 1).indices  # what is learned, evened out by row
     where = ids == tokenizer.ids[IMAGE]
-    others = torch.randint(len(sheets.scenes), (3 * len(rows),)).tolist()
+    others = torch.randint(len(sheets.scenes), (args.beside * len(rows),)).tolist()
     signs = torch.randint(len(boards.scenes), (len(rows),)).tolist() if boards else []
     with torch.autocast("cpu", torch.bfloat16, enabled=features.HALF):
         seen = torch.cat((data.patches(rows), sheets.patches(others), *([boards.patches(signs)] if boards else [])))
@@ -375,6 +379,7 @@ def main() -> None:
     parser.add_argument("--boards", type=int, default=4, help="thousands of them; with 0 nothing is told to read")
     parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--size", type=int, default=24, help="scenes of a step")
+    parser.add_argument("--beside", type=int, default=3, help="sheets beside each scene of a step")
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--drop", type=float, default=0.1, help="share of the features that is blanked")
     parser.add_argument("--warm", type=int, default=6, help="epochs of the projector alone")
