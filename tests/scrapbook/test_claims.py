@@ -66,6 +66,7 @@ TABLE: list[tuple[str, set[str]]] = [
     ("an orange and a cat", {"object orange", "object cat"}),
     ("Orange.", set()),
     ("an orange background", {"ground orange"}),
+    ("an orange tree", {"object tree"}),  # one that bears oranges, for all that is told
     ("three oranges", {"object orange", "count orange 3"}),
     # colours and grounds
     ("a big red apple", {"object apple", "colour apple red"}),
@@ -198,6 +199,7 @@ def test_swapping_a_noun_makes_just_its_claims_false(seed: int) -> None:
     old = rng.choice(scene.things).noun
     assume(old not in COLOURS)  # "an orange orange" is not said, "an orange sheep" is
     new = rng.choice([n for n in NOUNS if n not in COLOURS and not covers(n) & there and not like(n) & like(old)])
+    assume(new != "tree" or all(t.colour != "orange" for t in scene.things if t.noun == old))  # "an orange tree"
     things = tuple(replace(t, noun=new) if t.noun == old else t for t in scene.things)
     text, swapped = (description(s, random.Random(seed)) for s in (scene, replace(scene, things=things)))
     before, after = judged(text, scene), judged(swapped, scene)
