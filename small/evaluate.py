@@ -68,6 +68,7 @@ class Bench:
 
     def __init__(self, weights: Path | None, folder: Path, name: str) -> None:
         self.scenes = features.scenes(folder, name)
+        self.cells = np.load(folder / f"{name}.cells.npy")
         self.model = SmallVLM(weights, tower=Known(np.load(folder / f"{name}.npy", mmap_mode="r")))  # type: ignore[arg-type]
 
     def request(self, i: int, text: str | None, image: bool = True, **how: Any) -> Request:
@@ -102,20 +103,26 @@ def auc(scores: Sequence[float], good: Sequence[bool]) -> float:
 
 
 def naming(bench: Bench) -> dict[str, float]:
-    """Exact names by position, over all things that are alone in theirs, and by how many things there are."""
-    asked, truth, many = [], [], []
+    """Exact names by position, over all things alone in theirs; by how many there are and how much one covers."""
+    asked, truth, many, sizes = [], [], [], []
     for i, scene in enumerate(bench.scenes):
         for k, (thing, place) in enumerate(zip(scene.things, places(scene), strict=True)):
             if at(scene, place) == [k]:
+                sizes.append(int((bench.cells[i] == k).sum()))
                 asked.append((i, f"What is {place}?"))
                 truth.append(f"{capital(a(thing.noun))}.")
                 many.append(len(scene.things))
     right = [said == true for said, true in zip(bench.texts(asked), truth, strict=True)]
     by = {n: [r for r, m in zip(right, many, strict=True) if m == n] for n in range(1, 6)}
+    spans = {"on at most 3 tokens": (0, 3), "on 4 to 6 tokens": (4, 6), "on 7 tokens or more": (7, 64)}
+    on = {
+        name: [r for r, s in zip(right, sizes, strict=True) if low <= s <= high] for name, (low, high) in spans.items()
+    }
     return {
         "all": rounded(np.mean(right)),
         "n": len(right),
         **{f"of {n}": rounded(np.mean(r)) for n, r in by.items() if r},
+        **{name: rounded(np.mean(r)) for name, r in on.items() if r},
     }
 
 

@@ -154,8 +154,8 @@ def warm_up(
                 few = torch.randint(len(written), (len(at) // 4,))
                 seen = f.dropout(written[few].float(), args.drop, training=True)
                 image = net.projector.linear_2(f.gelu(net.projector.linear_1(seen)))
-                mine_ = few * args.workers + rank
-                reading = helpers.reading(image, boards.cells[mine_], boards.said[mine_])
+                which = few * args.workers + rank  # of all workers' boards
+                reading = helpers.reading(image, boards.cells[which], boards.said[which])
             optimizer.zero_grad()
             (naming + things + 0.1 * placing + 0.5 * reading).backward()
             averaged(parameters)

@@ -117,6 +117,24 @@ def test_an_answer_that_declines_ends_its_question_alone(pictures: Pictures, tmp
     assert not {"comply", "enrich"} & set(model.counts())  # nothing more is paid for it
 
 
+SORRY = "I'm sorry, but I can't help with that."
+
+
+def test_no_rewritten_answer_declines(pictures: Pictures, tmp_path: Path) -> None:
+    model = actor(enrich=SORRY)
+    rows = made(go("omnialign", pictures(1), tmp_path / "a", model, tasks=("inferential",)))
+    assert [(turns(r)[1], r.tags["enriched"]) for r in rows] == [("A red cup stands on the table.", False)] * 2
+    model = actor(comply=lambda r: SORRY)  # which keeps "at most so many words"
+    knobs: dict[str, Any] = {"tasks": ("knowledge",), "follow": "instead", "families": ("length",), "constraints": 1}
+    run = go("omnialign", pictures(12, "others", 50), tmp_path / "b", model, **knobs)
+    assert not made(run)
+    assert dropped(run)["following: the model declines"]
+    first = actor(kind="chart", chart="What stands out?", merge=SORRY)
+    models = {"vlm": first, "llm": first, "second": actor(ask="The blue bar.")}
+    run = go("omnialign", pictures(1, "charts", 90), tmp_path / "c", models=models)
+    assert dropped(run) == {"chart: the answers could not be merged": 1}
+
+
 def test_constraints_are_checked_by_code(pictures: Pictures, tmp_path: Path) -> None:
     knobs: dict[str, Any] = {"tasks": ("knowledge",), "follow": "instead", "families": ("format",), "constraints": 1,
                              "questions": 1}  # fmt: skip

@@ -356,7 +356,10 @@ def test_the_table_and_the_page_tell_every_arm_and_verdict(company: tuple[Compan
         assert "failed" in told
     assert "contrast failed, seed 0: this one cannot be trained" in text
     assert "`foveal prove toy`: foveal " in text
-    assert all(f"{role} `" in text for role in ("subject", "teacher"))
+    assert found["identities"] == {"subject": "first", "teacher": "second"}
+    weights = {"subject": "weights-1", "teacher": "second"}
+    write_page(page, found | {"identities": weights}, {"toy": picture}, "foveal prove toy")
+    assert "subject `first` (weights-1), teacher `second`, " in page.read_text()
     assert (page.parent / "proof" / "toy.svg").is_file()
     assert "proof/toy.svg" in text
 

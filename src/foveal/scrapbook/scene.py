@@ -65,7 +65,7 @@ DEFAULT = Settings()
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A drawn scene; `cells` holds, for each of 6 x 6 cells, the index of the thing that covers it, or -1."""
+    """A drawn scene; `cells` holds, for each of 8 x 8 cells, the index of the thing that covers it, or -1."""
 
     picture: Image.Image
     scene: Scene

@@ -125,6 +125,7 @@ async def omnialign(
             if said.finish != "length" and not (left := broken(drawn, text)):
                 break
         keep(not left, f"constraint not kept: {left[0].name}" if left else "")
+        keep(not declines(text), "following: the model declines")
         tags = {"constraints": [{"family": c.family, "name": c.name, "says": c.says} for c in drawn]}
         return await row(f"{question} {wanted}", text, "following", **tags)
 
@@ -186,7 +187,7 @@ async def omnialign(
         if agreement < agree:
             return await row(question, one, name, for_a_person=True, **tags)
         merged = plain(await llm.ask(P.merge(question=question, answer=one, facts=facts[1]), max_tokens=answer_tokens))
-        keep(not garbled(merged, 1), f"{name}: the answers could not be merged")
+        keep(not garbled(merged, 1) and not declines(merged), f"{name}: the answers could not be merged")
         return await row(question, merged, name, for_a_person=False, **tags)
 
     async def facts_of(question: str, answer: str) -> Sequence[str]:
